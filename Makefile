@@ -1,0 +1,38 @@
+# The commands of the project. Each installs what it needs first: see tests/tools.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+.PHONY: help demo test bench lint toolchain packages tools
+
+help: ## Show the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: toolchain packages ## The main job, on this machine: a pod's image is cached, and pulled with the upstream gone (KEEP=1 leaves it running)
+	@tools=$$(tests/tools/build.sh); \
+	cargo build --locked --package cache-registry --package cache-registry-upstream --package cache-registry-bed; \
+	CACHE_REGISTRY_TOOLS=$$tools target/debug/demo $(if $(KEEP),--keep)
+
+test: toolchain packages ## Every test, from nothing: unit, integration, end to end
+	@tools=$$(tests/tools/build.sh); export CACHE_REGISTRY_TOOLS=$$tools; \
+	cargo build --locked --package cache-registry --package cache-registry-upstream; \
+	cargo test --locked --workspace --exclude cache-registry-e2e; \
+	cargo test --locked --package cache-registry-e2e -- --test-threads=1
+
+bench: toolchain packages ## The tables of docs/performance.md, side by side with the baselines
+	@tools=$$(tests/tools/build.sh); export CACHE_REGISTRY_TOOLS=$$tools; \
+	cargo build --locked --release --package cache-registry --package cache-registry-bench; \
+	target/release/bench
+
+lint: toolchain ## Formatting, clippy, licences and advisories, generated files
+	@cargo fmt --all --check
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps --document-private-items
+	@deny=$$(tests/tools/cargo-deny.sh); $$deny check bans licenses sources
+
+toolchain: # What rust-toolchain.toml names; quick where it is there
+	@rustup show active-toolchain >/dev/null 2>&1 && rustup target list --installed | grep -q wasm32-unknown-unknown || rustup toolchain install
+
+packages: # The Debian packages of the test bed
+	@tests/tools/packages.sh

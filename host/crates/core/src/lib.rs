@@ -1,0 +1,33 @@
+//! The model of cache-registry, without any I/O.
+//!
+//! A container names an image by a [`Reference`]. A policy's [`Decision`] either leaves it as it is or gives it a
+//! [node address](NodeAddress), under which the node's proxy serves it, and a *source*, from which the cache is
+//! filled. Where the cache keeps it is computed from the source ([`Location`]), and so is the name of the
+//! `CachedImage` that reports on it ([`object_name`]).
+//!
+//! ```text
+//!             policy                          controllers
+//! image  ───────────────▶  source Reference ───────────────▶  Location in the cache
+//!   │                          │                                      ▲
+//!   └─▶ NodeAddress ◀──────────┘                                      │
+//!            └────────────── pulled by a node: proxy ─────────────────┘
+//! ```
+//!
+//! References are only ever computed forward: what was asked is recorded beside what it became. The one reader of a
+//! node address is the proxy, which has nothing else to go by, and for it the form is reversible.
+
+mod admission;
+mod digest;
+mod location;
+mod node_address;
+mod object_name;
+mod reason;
+mod reference;
+
+pub use admission::{ContainerFacts, ContainerKind, Decision, Owner, PodFacts, PullPolicy, Verdict};
+pub use digest::{Digest, DigestMismatch, Hasher, UnsupportedDigest, parse_digest};
+pub use location::Location;
+pub use node_address::NodeAddress;
+pub use object_name::object_name;
+pub use reason::Reason;
+pub use reference::{InvalidReference, Reference};

@@ -1,0 +1,77 @@
+use std::fmt;
+
+use crate::node_address::{host_component, split_host_component};
+use crate::reference::Reference;
+
+/// Where the cache keeps an image: a repository and a tag in the registry inside the cluster.
+///
+/// The repository is `<host>[_<port>]/<path>`, the path of the node address. A reference with a digest is kept under
+/// a tag of ours, `digest.<algorithm>-<hex>`, because garbage collection keeps what a tag reaches; the prefix keeps it
+/// apart from the referrers tag schema of the OCI distribution specification, `<algorithm>-<hex>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Location {
+    repository: String,
+    tag: String,
+}
+
+impl Location {
+    /// The location of what is fetched from `source`.
+    pub fn of(source: &Reference) -> Self {
+        let tag = match source.digest() {
+            Some(digest) => format!("digest.{}", digest.to_string().replacen(':', "-", 1)),
+            None => source.manifest_reference(),
+        };
+        Self { repository: Self::repository_of(source.registry(), source.repository()), tag }
+    }
+
+    /// The cache's repository for one upstream repository.
+    pub fn repository_of(registry: &str, repository: &str) -> String {
+        format!("{}/{repository}", host_component(registry))
+    }
+
+    /// The upstream registry and repository of a repository of the cache, the inverse of [`Self::repository_of`]:
+    /// what the proxy reads from the path of a pull. `None` for what is not of that form.
+    pub fn upstream_of(repository: &str) -> Option<(String, String)> {
+        split_host_component(repository)
+    }
+
+    /// The repository in the cache.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag in the cache.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.repository, self.tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[rstest]
+    #[case("nginx:1.27", "docker.io/library/nginx:1.27")]
+    #[case("reg.example:5000/app:1", "reg.example_5000/app:1")]
+    #[case(&format!("nginx@sha256:{HEX}"), &format!("docker.io/library/nginx:digest.sha256-{HEX}"))]
+    #[case(&format!("nginx:1.27@sha256:{HEX}"), &format!("docker.io/library/nginx:digest.sha256-{HEX}"))]
+    fn is_computed_from_the_source(#[case] source: &str, #[case] location: &str) {
+        assert_eq!(Location::of(&source.parse().unwrap()).to_string(), location);
+    }
+
+    #[test]
+    fn is_itself_a_valid_reference_path() {
+        let location = Location::of(&"reg.example:5000/a/b:1".parse().unwrap());
+        let inside = format!("cache:5000/{location}");
+        assert_eq!(inside.parse::<Reference>().unwrap().to_string(), inside);
+    }
+}
