@@ -35,12 +35,13 @@ impl Reason {
             Self::RegistryUnreachable => "RegistryUnreachable",
         }
     }
+
     /// The reason that has this word; `None` for a word of someone else's.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 
-    /// Every reason, to report on those that no image has at the moment too.
+    /// Every reason.
     pub const ALL: [Self; 8] = [
         Self::Cached,
         Self::Copying,

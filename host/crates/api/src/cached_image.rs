@@ -1,0 +1,120 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The type of a `CachedImage`'s one condition: True when the registry has the image.
+pub const READY: &str = "Ready";
+
+/// At most so many pods are named in [`UsedBy::pods`]: a status must not grow with the cluster.
+pub const LONGEST_POD_SAMPLE: usize = 10;
+
+/// What shall be cached.
+#[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "cache-registry.enix.io",
+    version = "v1alpha1",
+    kind = "CachedImage",
+    plural = "cachedimages",
+    shortname = "ci",
+    status = "CachedImageStatus",
+    derive = "PartialEq",
+    doc = "An image that is kept in the cluster's own registry.",
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.sourceImage"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.digest"),
+    printcolumn(name = "Size", type_ = "integer", format = "int64", json_path = ".status.size", priority = 1),
+    printcolumn(name = "Used", type_ = "integer", format = "int32", json_path = ".status.usedBy.count"),
+    // A column of the type `date` shows how long ago it was, and `<invalid>` for the future.
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CachedImageSpec {
+    /// The image to keep, with the host of its registry: `docker.io/library/nginx:1.27`. It cannot be changed: another
+    /// image is another CachedImage.
+    #[schemars(
+        length(min = 1, max = 1024),
+        extend("x-kubernetes-validations" = [{
+            "rule": "self == oldSelf",
+            "message": "sourceImage cannot be changed: create another CachedImage"
+        }])
+    )]
+    pub source_image: String,
+
+    /// True keeps the image even when nothing uses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retain: bool,
+}
+
+/// What is known about the image. The registry is the truth; this reports it, and may be a little behind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CachedImageStatus {
+    /// `Ready` is True when the registry has the image. Its reason is one of Cached, Copying, NotFound, Unauthorized,
+    /// RateLimited, UpstreamUnreachable, RegistryUnreachable and InvalidReference; its message says what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+
+    /// The digest of the image's manifest or index as it was last copied: upstream's, to the letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+
+    /// The size of the copy in bytes: manifests, configurations and compressed layers of all its platforms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub size: Option<i64>,
+
+    /// The platforms that were copied, such as `linux/amd64` and `linux/arm64/v8`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub platforms: Vec<String>,
+
+    /// When the image was last found to be in the registry complete after a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_copied: Option<Time>,
+
+    /// When the registry was last asked whether it still has the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_checked: Option<Time>,
+
+    /// The pods that use the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_by: Option<UsedBy>,
+
+    /// When the image will be removed from the registry unless a pod uses it before. Absent while it is in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+
+    /// The generation of the CachedImage that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// The pods that use an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsedBy {
+    /// How many pods.
+    #[schemars(range(min = 0))]
+    pub count: i32,
+
+    /// A sample of them, at most 10, as `namespace/name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub pods: Vec<String>,
+}
+
+impl CachedImageStatus {
+    /// The condition [`READY`], once there is one.
+    pub fn ready(&self) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == READY)
+    }
+}

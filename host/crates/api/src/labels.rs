@@ -1,0 +1,17 @@
+//! Every label and annotation that cache-registry reads or writes on objects that are not its own.
+
+/// Label of a pod (or pod template) whose images are to be left alone: [`OPT_OUT_VALUE`].
+pub const OPT_OUT_LABEL: &str = "cache-registry.enix.io/image-caching-policy";
+
+/// The value of [`OPT_OUT_LABEL`] that opts a pod out. Any other value means nothing.
+pub const OPT_OUT_VALUE: &str = "ignore";
+
+/// Label of a pod of which at least one image was rewritten: [`REWRITTEN_VALUE`].
+pub const REWRITTEN_LABEL: &str = "cache-registry.enix.io/images-rewritten";
+
+/// The value of [`REWRITTEN_LABEL`].
+pub const REWRITTEN_VALUE: &str = "true";
+
+/// Annotation of a pod that says what was decided for each container, as JSON: an
+/// [`ImagesAnnotation`](crate::ImagesAnnotation).
+pub const IMAGES_ANNOTATION: &str = "cache-registry.enix.io/images";

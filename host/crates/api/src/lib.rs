@@ -1,0 +1,16 @@
+//! The Kubernetes API of cache-registry: its resource, and the labels and annotations that it puts on pods.
+//!
+//! ```text
+//! webhook ── images annotation ──▶ pod ──▶ controllers ──▶ CachedImage ──▶ its status: what a person sees
+//! ```
+//!
+//! Everything here is a name or a shape that others depend on. Nothing here talks to an API server.
+
+mod cached_image;
+mod crds;
+mod images_annotation;
+pub mod labels;
+
+pub use cached_image::{CachedImage, CachedImageSpec, CachedImageStatus, LONGEST_POD_SAMPLE, READY, UsedBy};
+pub use crds::crds;
+pub use images_annotation::{ImageEntry, ImagesAnnotation, InvalidImagesAnnotation, Outcome};

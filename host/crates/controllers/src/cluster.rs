@@ -1,0 +1,101 @@
+use std::sync::Arc;
+
+use cache_registry_api::{CachedImage, CachedImageSpec, CachedImageStatus};
+use cache_registry_core::{Reason, Reference, object_name};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube_runtime::events::{Event, EventType, Recorder, Reporter};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::FIELD_MANAGER;
+use crate::lease::bounded;
+use crate::plan::reason;
+
+/// At most so many writes are on their way to the API server: a new leader must not flood it.
+const WRITES_AT_ONCE: usize = 8;
+
+/// The longest note that an Event may have, in bytes.
+const LONGEST_NOTE: usize = 1024;
+
+/// What is written to the API server.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    images: Api<CachedImage>,
+    recorder: Recorder,
+    writes: Arc<Semaphore>,
+}
+
+impl Cluster {
+    /// `identity` is named as the reporter of Events.
+    pub(crate) fn new(client: Client, identity: String) -> Self {
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity) };
+        Self {
+            images: Api::all(client.clone()),
+            recorder: Recorder::new(client, reporter),
+            writes: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+        }
+    }
+
+    /// Creates the `CachedImage` of an image that pods use. That there is one already is fine.
+    pub(crate) async fn create(&self, source: &Reference) -> Result<(), kube::Error> {
+        let spec = CachedImageSpec { source_image: source.to_string(), retain: false };
+        let image = CachedImage::new(&object_name(source), spec);
+        let by = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let _turn = self.writes.acquire().await;
+        match bounded(self.images.create(&by, &image)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a status, and tells by an Event where it says something new. Returns the object as it is then.
+    pub(crate) async fn report(
+        &self,
+        image: &CachedImage,
+        status: &CachedImageStatus,
+    ) -> Result<CachedImage, kube::Error> {
+        let _turn = self.writes.acquire().await;
+        // With its uid: an object that was deleted and created anew must not get the status of the old one.
+        let patch = json!({
+            "apiVersion": CachedImage::api_version(&()),
+            "kind": CachedImage::kind(&()),
+            "metadata": {"name": image.name_any(), "uid": image.uid()},
+            "status": status,
+        });
+        let by = PatchParams::apply(FIELD_MANAGER).force();
+        let written = bounded(self.images.patch_status(&image.name_any(), &by, &Patch::Apply(&patch))).await?;
+        if let Some(event) = event(image.status.as_ref(), status) {
+            let published = bounded(self.recorder.publish(&event, &written.object_ref(&()))).await;
+            if let Err(error) = published {
+                // The status says it all; an Event is a courtesy.
+                tracing::debug!(image = image.name_any(), %error, "the Event could not be published");
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// The Event for a change of status; `None` where only details changed.
+fn event(before: Option<&CachedImageStatus>, after: &CachedImageStatus) -> Option<Event> {
+    let ready = after.ready()?;
+    let same = |last: &&Condition| last.status == ready.status && last.reason == ready.reason;
+    if before.and_then(CachedImageStatus::ready).is_some_and(|last| same(&last)) {
+        return None;
+    }
+    let expected = matches!(reason(after), Some(Reason::Cached | Reason::Copying));
+    Some(Event {
+        type_: if expected { EventType::Normal } else { EventType::Warning },
+        reason: ready.reason.clone(),
+        note: Some(shortened(&ready.message).to_owned()),
+        action: "Cache".to_owned(),
+        secondary: None,
+    })
+}
+
+fn shortened(note: &str) -> &str {
+    let end = note.floor_char_boundary(LONGEST_NOTE);
+    note.get(..end).unwrap_or(note)
+}

@@ -1,0 +1,139 @@
+//! Pods to `CachedImage`s, `CachedImage`s to copies; one leader.
+//!
+//! ```text
+//!  pods ──watch──▶ Usage: which pods use which images ──┐ a source without a CachedImage: create
+//!                                                       ▼
+//!  CachedImages ──watch──▶ Reconciler ── plan(image, now, facts) ──▶ copy, check ──▶ registry
+//!        ▲                     ▲                  │                       │
+//!        └──── status, Event ──┼──────────────────┘                       │
+//!                              └────────────── outcome ───────────────────┘
+//! ```
+//!
+//! The registry is the truth about what is cached. A new leader believes no status: it asks the registry about every
+//! image that is said to be there, and copies what is not. What failed is tried again, each image with pauses of its
+//! own. An API server that can't be reached is waited for; nothing that runs needs it in the meantime.
+//!
+//! A replica that loses the Lease stops its work at once and stands by again. Copies that are cut short this way, by
+//! a shutdown or by a crash leave nothing behind that shows: an image's tag is pushed last, and `Ready` is only True
+//! after that. The next leader goes on with what the registry has already.
+
+use std::sync::Arc;
+
+use cache_registry_core::NodeAddress;
+use cache_registry_registry::Connections;
+use cache_registry_runtime::{Readiness, Shutdown};
+use kube::{Api, Client};
+use kube_runtime::{WatchStreamExt as _, watcher};
+use url::Url;
+
+mod backoff;
+mod cluster;
+mod copier;
+mod lease;
+mod line;
+mod metrics;
+#[cfg(test)]
+mod mock_api;
+mod plan;
+mod pod_sources;
+mod reconciler;
+mod usage;
+
+use cluster::Cluster;
+use copier::RegistryCopier;
+use lease::{Leadership, Times};
+pub use metrics::Metrics;
+use reconciler::Reconciler;
+
+/// Who writes, as the API server notes it beside every field.
+const FIELD_MANAGER: &str = "cache-registry";
+
+/// The Lease of the replica that leads.
+const LEASE: &str = "cache-registry-controllers";
+
+/// Pods are listed in pages of this many: a page is in memory whole, and so are few others at a time.
+const POD_PAGE: u32 = 250;
+
+/// What the controllers work with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The namespace of the Lease.
+    pub namespace: String,
+    /// The name of this replica in the Lease and in Events: the pod's name. A random suffix is added for the Lease,
+    /// since two processes of one identity would both lead.
+    pub identity: String,
+    /// Where nodes pull from.
+    pub node_address: NodeAddress,
+    /// The registry that images are copied into.
+    pub registry: Url,
+    /// How many images are copied at once; at least one is.
+    pub parallel_copies: usize,
+}
+
+/// Why the controllers ended before they were told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A bug. What was under way is unknown, so the process has to start anew.
+    #[error("a task of the controllers panicked: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Stands by until this replica holds the Lease, then does the controllers' work; until shutdown begins.
+///
+/// Not ready before the API server has answered, and on the replica that has just begun to lead, before all pods and
+/// `CachedImage`s are known. `client` should have a connect timeout; every call made here is bounded beyond that.
+pub async fn run(
+    client: Client,
+    config: Config,
+    connections: Connections,
+    shutdown: Shutdown,
+    readiness: Readiness,
+    metrics: Metrics,
+) -> Result<(), Error> {
+    let mut unreached = Some(readiness.hold("the API server"));
+    let me = format!("{}_{:08x}", config.identity, fastrand::u32(..));
+    let mut leadership = Leadership::new(client.clone(), &config.namespace, LEASE, me, Times::default());
+    let copier = Arc::new(RegistryCopier { connections, registry: config.registry.clone() });
+    loop {
+        tokio::select! {
+            () = leadership.acquire(|| unreached = None) => {}
+            () = shutdown.wait() => return Ok(()),
+        }
+        metrics.leading(true);
+        let ended = {
+            let reconciler = Reconciler::new(
+                Cluster::new(client.clone(), config.identity.clone()),
+                copier.clone(),
+                config.node_address.clone(),
+                config.parallel_copies,
+                metrics.clone(),
+                readiness.hold("all pods and CachedImages"),
+            );
+            let pods = watcher(Api::all(client.clone()), watcher::Config::default().page_size(POD_PAGE));
+            let images = watcher(Api::all(client.clone()), watcher::Config::default());
+            tokio::select! {
+                () = leadership.keep() => Ended::Lost,
+                () = shutdown.wait() => Ended::Shutdown,
+                panicked = reconciler.run(pods.default_backoff(), images.default_backoff()) => Ended::Panicked(panicked),
+            }
+        };
+        // The work was dropped with the block above: it has stopped before anyone else can begin it.
+        metrics.leading(false);
+        metrics.forget_images();
+        match ended {
+            Ended::Lost => {}
+            Ended::Shutdown => {
+                leadership.release().await;
+                return Ok(());
+            }
+            Ended::Panicked(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// How a reign ended.
+enum Ended {
+    Lost,
+    Shutdown,
+    Panicked(tokio::task::JoinError),
+}

@@ -1,0 +1,38 @@
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::task::Id;
+
+/// Images that wait for the same kind of task, of which so many run at once. First come, first served.
+#[derive(Debug)]
+pub(crate) struct Line {
+    at_once: usize,
+    running: HashSet<Id>,
+    waiting: VecDeque<Arc<str>>,
+}
+
+impl Line {
+    pub(crate) fn new(at_once: usize) -> Self {
+        Self { at_once, running: HashSet::new(), waiting: VecDeque::new() }
+    }
+
+    /// Puts an image at the end.
+    pub(crate) fn join(&mut self, name: Arc<str>) {
+        self.waiting.push_back(name);
+    }
+
+    /// The next image whose turn it is; `None` while as many run as may.
+    pub(crate) fn next(&mut self) -> Option<Arc<str>> {
+        if self.running.len() < self.at_once { self.waiting.pop_front() } else { None }
+    }
+
+    /// Notes that a task runs.
+    pub(crate) fn started(&mut self, task: Id) {
+        self.running.insert(task);
+    }
+
+    /// Notes that a task ended, however it did. One of another line is no matter.
+    pub(crate) fn ended(&mut self, task: Id) {
+        self.running.remove(&task);
+    }
+}

@@ -1,0 +1,245 @@
+use std::time::Duration;
+
+use cache_registry_api::{CachedImage, CachedImageStatus, READY, UsedBy};
+use cache_registry_core::{Location, Reason, Reference};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use tokio::time::Instant;
+
+/// How long the registry's last answer about an image is good for. The controllers spread it by a tenth.
+pub(crate) const CHECK_EVERY: Duration = Duration::from_hours(1);
+
+/// A check sooner than this after the one that the status tells of is not worth a write: every new leader checks all
+/// images.
+const CHECK_WORTH_TELLING: Duration = Duration::from_mins(45);
+
+/// What this process knows about an image and its status need not say. It is forgotten with the process; whatever the
+/// status says then, the registry is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Standing {
+    /// The registry was not asked yet.
+    Unknown,
+    /// The registry was asked, and does not have it.
+    Missing,
+    /// It is to be copied, and others are first.
+    Waiting,
+    /// It is being copied.
+    Copying,
+    /// The registry is being asked whether it still has it.
+    Checking,
+    /// The registry has it.
+    Cached {
+        /// What the last copy found, until a check takes its place.
+        copied: Option<Kept>,
+        /// When the registry said so.
+        checked: Timestamp,
+        /// When to ask again.
+        check_at: Instant,
+    },
+    /// The last attempt failed.
+    Failed {
+        /// At what.
+        task: Task,
+        /// Why.
+        failure: Failure,
+        /// When to try again.
+        retry_at: Instant,
+    },
+}
+
+/// What is done for an image outside the API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Copy it into the registry.
+    Copy,
+    /// Ask the registry whether it still has it.
+    Check,
+}
+
+/// What a copy left in the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) digest: String,
+    pub(crate) size: i64,
+    pub(crate) platforms: Vec<String>,
+    pub(crate) at: Timestamp,
+}
+
+/// Why a task failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    /// For whoever reads the status: what happened, and what to do.
+    pub(crate) message: String,
+    /// How long the registry asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// The time, twice: what is due goes by a clock that nobody sets, and a status tells the time of day.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) time: Timestamp,
+}
+
+impl Now {
+    pub(crate) fn read() -> Self {
+        Self { instant: Instant::now(), time: Timestamp::now() }
+    }
+}
+
+/// What [`plan`] goes by, apart from the object.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts<'a> {
+    pub(crate) standing: &'a Standing,
+    /// `None` while it is not known: then what the status says stays.
+    pub(crate) used_by: Option<UsedBy>,
+}
+
+/// What to do about an image now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    /// Begin a task. It changes the standing, so plan again afterwards.
+    Start(Task),
+    /// Let the status say how things stand.
+    Report {
+        /// What to write; `None` where the status says it already.
+        status: Option<Box<CachedImageStatus>>,
+        /// When to plan again, should nothing happen before.
+        wake: Option<Instant>,
+    },
+}
+
+/// Decides what to do about an image.
+pub(crate) fn plan(image: &CachedImage, now: Now, facts: &Facts<'_>) -> Action {
+    if image.metadata.deletion_timestamp.is_some() {
+        return Action::Report { status: None, wake: None };
+    }
+    let source: Reference = match image.spec.source_image.parse() {
+        Ok(source) => source,
+        Err(error) => {
+            let message = format!("{error}. Delete this CachedImage, and create one with a full reference.");
+            return report(image, now, facts, Some(Ready::failed(Reason::InvalidReference, message)), None);
+        }
+    };
+    match facts.standing {
+        Standing::Unknown if says_cached(image) => Action::Start(Task::Check),
+        Standing::Unknown | Standing::Missing => Action::Start(Task::Copy),
+        Standing::Waiting => {
+            let message = format!("Waiting for its turn to be copied from {}.", source.registry());
+            report(image, now, facts, copying(image, message), None)
+        }
+        Standing::Copying => {
+            let message = format!("Copying from {}.", source.registry());
+            report(image, now, facts, copying(image, message), None)
+        }
+        Standing::Checking => report(image, now, facts, None, None),
+        Standing::Cached { copied: None, .. } if digest(image).is_none() => Action::Start(Task::Copy),
+        Standing::Cached { check_at, .. } if *check_at <= now.instant => Action::Start(Task::Check),
+        Standing::Cached { check_at, .. } => {
+            let message = format!("The registry has it as {}.", Location::of(&source));
+            let ready = Ready { status: "True", reason: Reason::Cached, message };
+            report(image, now, facts, Some(ready), Some(*check_at))
+        }
+        Standing::Failed { task, retry_at, .. } if *retry_at <= now.instant => Action::Start(*task),
+        Standing::Failed { task: Task::Copy, failure, retry_at } => {
+            let message = format!("{} It is tried again without being asked.", sentence(&failure.message));
+            report(image, now, facts, Some(Ready::failed(failure.reason, message)), Some(*retry_at))
+        }
+        // The image was there, and whether it is now cannot be seen: that is not the same as being gone.
+        Standing::Failed { task: Task::Check, failure, retry_at } => {
+            let message = format!("Whether it is still there is not known. {}", sentence(&failure.message));
+            let ready = Ready { status: "Unknown", reason: failure.reason, message };
+            report(image, now, facts, Some(ready), Some(*retry_at))
+        }
+    }
+}
+
+/// The reason that a status gives, where it is one of ours.
+pub(crate) fn reason(status: &CachedImageStatus) -> Option<Reason> {
+    status.ready().and_then(|ready| Reason::from_word(&ready.reason))
+}
+
+struct Ready {
+    status: &'static str,
+    reason: Reason,
+    message: String,
+}
+
+impl Ready {
+    fn failed(reason: Reason, message: String) -> Self {
+        Self { status: "False", reason, message }
+    }
+}
+
+fn digest(image: &CachedImage) -> Option<&str> {
+    image.status.as_ref()?.digest.as_deref()
+}
+
+fn ready(image: &CachedImage) -> Option<&Condition> {
+    image.status.as_ref()?.ready()
+}
+
+/// True when the status tells of an image in the registry: it is or was there, and its digest is known.
+fn says_cached(image: &CachedImage) -> bool {
+    digest(image).is_some() && ready(image).is_some_and(|ready| ready.status != "False")
+}
+
+/// What to say while it is copied. An attempt after a failure leaves the failure standing until it has ended: a status
+/// that flips at every attempt would tell nobody anything, and cost two writes each time.
+fn copying(image: &CachedImage, message: String) -> Option<Ready> {
+    let failed = ready(image)
+        .filter(|ready| ready.status == "False")
+        .is_some_and(|ready| ready.reason != Reason::Copying.as_str());
+    (!failed).then(|| Ready::failed(Reason::Copying, message))
+}
+
+fn report(image: &CachedImage, now: Now, facts: &Facts<'_>, ready: Option<Ready>, wake: Option<Instant>) -> Action {
+    let before = image.status.clone().unwrap_or_default();
+    let mut status = before.clone();
+    if let Some(used_by) = &facts.used_by {
+        status.used_by = Some(used_by.clone());
+    }
+    if let Standing::Cached { copied, checked, .. } = facts.standing {
+        let worth_telling = |last: &Time| checked.duration_since(last.0).unsigned_abs() >= CHECK_WORTH_TELLING;
+        if copied.is_some() || status.last_checked.as_ref().is_none_or(worth_telling) {
+            status.last_checked = Some(time(*checked));
+        }
+        if let Some(kept) = copied {
+            status.digest = Some(kept.digest.clone());
+            status.size = Some(kept.size);
+            status.platforms.clone_from(&kept.platforms);
+            status.last_copied = Some(time(kept.at));
+        }
+    }
+    let generation = image.metadata.generation;
+    if let Some(ready) = ready {
+        let unchanged = before.ready().filter(|last| last.status == ready.status);
+        let condition = Condition {
+            type_: READY.to_owned(),
+            status: ready.status.to_owned(),
+            reason: ready.reason.as_str().to_owned(),
+            message: ready.message,
+            observed_generation: generation,
+            last_transition_time: unchanged.map_or_else(|| time(now.time), |last| last.last_transition_time.clone()),
+        };
+        status.conditions.retain(|condition| condition.type_ != READY);
+        status.conditions.push(condition);
+    }
+    status.observed_generation = generation;
+    let changed = image.status.is_none() || status != before;
+    Action::Report { status: changed.then(|| Box::new(status)), wake }
+}
+
+/// A time as the API server keeps it, in whole seconds: anything finer would differ from what is read back.
+fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+fn sentence(message: &str) -> String {
+    let message = message.trim_end();
+    if message.ends_with(['.', '!', '?']) { message.to_owned() } else { format!("{message}.") }
+}
+
+#[cfg(test)]
+mod tests;

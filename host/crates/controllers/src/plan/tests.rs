@@ -1,0 +1,279 @@
+use super::*;
+use cache_registry_api::CachedImageSpec;
+use rstest::rstest;
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn now() -> Timestamp {
+    "2026-03-01T12:00:00.75Z".parse().unwrap()
+}
+
+fn minutes(minutes: i64) -> Timestamp {
+    now() + jiff::SignedDuration::from_mins(minutes)
+}
+
+/// The moment of the decision, on the clock that nobody sets.
+fn moment() -> Instant {
+    static MOMENT: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(|| Instant::now() + Duration::from_hours(1));
+    *MOMENT
+}
+
+/// So many minutes after it.
+fn after(minutes: u64) -> Instant {
+    moment() + Duration::from_mins(minutes)
+}
+
+fn image() -> CachedImage {
+    let spec = CachedImageSpec { source_image: "docker.io/library/nginx:1.27".to_owned(), retain: false };
+    let mut image = CachedImage::new("nginx", spec);
+    image.metadata.generation = Some(3);
+    image
+}
+
+/// An image whose status says so, as of an hour ago.
+fn saying(status: &str, reason: &str) -> CachedImage {
+    let mut image = image();
+    let condition = Condition {
+        type_: READY.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: "As it was.".to_owned(),
+        observed_generation: Some(3),
+        last_transition_time: time(minutes(-60)),
+    };
+    image.status = Some(CachedImageStatus {
+        conditions: vec![condition],
+        digest: Some(DIGEST.to_owned()),
+        size: Some(7),
+        platforms: vec!["linux/amd64".to_owned()],
+        last_copied: Some(time(minutes(-60))),
+        last_checked: Some(time(minutes(-60))),
+        used_by: Some(UsedBy { count: 1, pods: vec!["ns/a".to_owned()] }),
+        expires_at: None,
+        observed_generation: Some(3),
+    });
+    image
+}
+
+fn kept() -> Kept {
+    Kept { digest: DIGEST.to_owned(), size: 42, platforms: vec!["linux/arm64".to_owned()], at: now() }
+}
+
+fn cached(check_at: Instant) -> Standing {
+    Standing::Cached { copied: None, checked: now(), check_at }
+}
+
+fn failed(task: Task, reason: Reason, retry_at: Instant) -> Standing {
+    let failure = Failure { reason, message: "It broke, mend it".to_owned(), retry_after: None };
+    Standing::Failed { task, failure, retry_at }
+}
+
+fn decide(image: &CachedImage, standing: &Standing) -> Action {
+    plan(image, Now { instant: moment(), time: now() }, &Facts { standing, used_by: None })
+}
+
+/// What is to be written, and when to wake.
+fn reported(image: &CachedImage, standing: &Standing) -> (Option<CachedImageStatus>, Option<Instant>) {
+    match decide(image, standing) {
+        Action::Report { status, wake } => (status.map(|status| *status), wake),
+        Action::Start(task) => panic!("starts {task:?}"),
+    }
+}
+
+fn condition(status: &CachedImageStatus) -> (&str, &str, &str) {
+    let [condition] = status.conditions.as_slice() else { panic!("{:?}", status.conditions) };
+    (&condition.status, &condition.reason, &condition.message)
+}
+
+#[rstest]
+#[case::new(&image(), Task::Copy)]
+#[case::cached(&saying("True", "Cached"), Task::Check)]
+#[case::not_seen(&saying("Unknown", "RegistryUnreachable"), Task::Check)]
+#[case::a_copy_that_was_cut_short(&saying("False", "Copying"), Task::Copy)]
+#[case::failed(&saying("False", "NotFound"), Task::Copy)]
+#[case::cached_but_of_no_known_digest(&without_digest(), Task::Copy)]
+fn a_new_leader_asks_the_registry_whatever_the_status_says(#[case] image: &CachedImage, #[case] task: Task) {
+    assert_eq!(decide(image, &Standing::Unknown), Action::Start(task));
+}
+
+fn without_digest() -> CachedImage {
+    let mut image = saying("True", "Cached");
+    image.status.as_mut().unwrap().digest = None;
+    image
+}
+
+#[rstest]
+#[case::check_due(&cached(moment()), Some(Task::Check))]
+#[case::check_not_due(&cached(after(1)), None)]
+#[case::copy_due(&failed(Task::Copy, Reason::NotFound, moment()), Some(Task::Copy))]
+#[case::copy_not_due(&failed(Task::Copy, Reason::NotFound, after(1)), None)]
+#[case::check_again_due(&failed(Task::Check, Reason::RegistryUnreachable, moment() - Duration::from_mins(1)), Some(Task::Check))]
+#[case::check_again_not_due(&failed(Task::Check, Reason::RegistryUnreachable, after(1)), None)]
+#[case::missing(&Standing::Missing, Some(Task::Copy))]
+#[case::waiting(&Standing::Waiting, None)]
+#[case::copying(&Standing::Copying, None)]
+#[case::checking(&Standing::Checking, None)]
+fn a_task_starts_when_it_is_due_and_not_twice(#[case] standing: &Standing, #[case] task: Option<Task>) {
+    match decide(&saying("True", "Cached"), standing) {
+        Action::Start(started) => assert_eq!(Some(started), task),
+        Action::Report { .. } => assert_eq!(None, task),
+    }
+}
+
+#[rstest]
+#[case(&cached(after(50)), Some(after(50)))]
+#[case(&failed(Task::Copy, Reason::NotFound, after(3)), Some(after(3)))]
+#[case(&Standing::Copying, None)]
+fn wakes_when_something_will_be_due(#[case] standing: &Standing, #[case] wake: Option<Instant>) {
+    assert_eq!(reported(&saying("True", "Cached"), standing).1, wake);
+}
+
+#[test]
+fn a_finished_copy_tells_all_it_knows() {
+    let standing = Standing::Cached { copied: Some(kept()), checked: now(), check_at: after(60) };
+    let mut image = saying("False", "Copying");
+    image.metadata.generation = Some(4);
+    let status = reported(&image, &standing).0.unwrap();
+    assert_eq!(condition(&status), ("True", "Cached", "The registry has it as docker.io/library/nginx:1.27."));
+    assert_eq!((status.digest.as_deref(), status.size), (Some(DIGEST), Some(42)));
+    assert_eq!(status.platforms, ["linux/arm64"]);
+    assert_eq!((&status.last_copied, &status.last_checked), (&Some(time(now())), &Some(time(now()))));
+    assert_eq!((status.observed_generation, status.conditions[0].observed_generation), (Some(4), Some(4)));
+    assert_eq!(status.conditions[0].last_transition_time, time(now()));
+}
+
+#[rstest]
+#[case::first(&image(), Some(("False", "Copying", "Copying from docker.io.")))]
+#[case::lost_by_the_registry(&saying("True", "Cached"), Some(("False", "Copying", "Copying from docker.io.")))]
+#[case::another_attempt(&saying("False", "RateLimited"), None)]
+fn a_failure_stands_until_an_attempt_has_ended(#[case] image: &CachedImage, #[case] says: Option<(&str, &str, &str)>) {
+    let status = reported(image, &Standing::Copying).0;
+    assert_eq!(status.as_ref().map(condition), says);
+}
+
+#[test]
+fn one_that_waits_says_so() {
+    let status = reported(&image(), &Standing::Waiting).0.unwrap();
+    assert_eq!(condition(&status), ("False", "Copying", "Waiting for its turn to be copied from docker.io."));
+}
+
+#[rstest]
+#[case(Reason::NotFound)]
+#[case(Reason::Unauthorized)]
+#[case(Reason::RateLimited)]
+#[case(Reason::UpstreamUnreachable)]
+#[case(Reason::RegistryUnreachable)]
+fn a_failed_copy_is_not_ready_and_says_why(#[case] reason: Reason) {
+    let status = reported(&saying("False", "Copying"), &failed(Task::Copy, reason, after(1))).0.unwrap();
+    let message = "It broke, mend it. It is tried again without being asked.";
+    assert_eq!(condition(&status), ("False", reason.as_str(), message));
+    assert_eq!(status.conditions[0].last_transition_time, time(minutes(-60)), "it was not ready before either");
+}
+
+#[test]
+fn a_failed_check_does_not_say_that_the_image_is_gone() {
+    let image = saying("True", "Cached");
+    let status = reported(&image, &failed(Task::Check, Reason::RegistryUnreachable, after(1))).0.unwrap();
+    let (ready, reason, _) = condition(&status);
+    assert_eq!((ready, reason), ("Unknown", "RegistryUnreachable"));
+    assert_eq!((status.digest.as_deref(), status.size), (Some(DIGEST), Some(7)));
+}
+
+#[test]
+fn a_source_that_is_no_reference_is_told_and_not_tried() {
+    let mut image = image();
+    image.spec.source_image = "Not A Reference".to_owned();
+    for standing in [Standing::Unknown, cached(moment()), failed(Task::Copy, Reason::NotFound, moment())] {
+        let (status, wake) = reported(&image, &standing);
+        let status = status.unwrap();
+        let (ready, reason, message) = condition(&status);
+        assert_eq!((ready, reason, wake), ("False", "InvalidReference", None));
+        assert!(message.contains("\"Not A Reference\" is not an image reference"), "{message}");
+    }
+}
+
+#[test]
+fn one_that_is_being_deleted_is_left_alone() {
+    let mut image = saying("True", "Cached");
+    image.metadata.deletion_timestamp = Some(time(now()));
+    for standing in [Standing::Unknown, Standing::Copying, cached(moment())] {
+        assert_eq!(reported(&image, &standing), (None, None));
+    }
+}
+
+#[test]
+fn what_was_written_is_not_written_again() {
+    let standings = [
+        Standing::Waiting,
+        Standing::Copying,
+        Standing::Cached { copied: Some(kept()), checked: now(), check_at: after(60) },
+        failed(Task::Copy, Reason::RateLimited, after(1)),
+        failed(Task::Check, Reason::RegistryUnreachable, after(1)),
+    ];
+    for standing in standings {
+        let mut image = image();
+        let written = reported(&image, &standing).0.unwrap();
+        // As it comes back from the API server: what JSON cannot hold (parts of a second) is lost on the way.
+        image.status = Some(serde_json::from_value(serde_json::to_value(written).unwrap()).unwrap());
+        let facts = Facts { standing: &standing, used_by: None };
+        let later = Now { instant: moment() + Duration::from_secs(30), time: now() + Duration::from_secs(30) };
+        let later = plan(&image, later, &facts);
+        assert!(matches!(later, Action::Report { status: None, .. }), "{standing:?}: {later:?}");
+    }
+}
+
+#[rstest]
+#[case::a_new_leader(minutes(-10), None)]
+#[case::an_hourly_check(minutes(-58), Some(time(now())))]
+fn a_check_is_told_when_the_last_is_old(#[case] last: Timestamp, #[case] told: Option<Time>) {
+    let mut image = saying("True", "Cached");
+    let standing = cached(after(60));
+    image.status = reported(&image, &standing).0;
+    image.status.as_mut().unwrap().last_checked = Some(time(last));
+    assert_eq!(reported(&image, &standing).0.and_then(|status| status.last_checked), told);
+}
+
+#[test]
+fn pods_are_told_when_they_are_known() {
+    let image = saying("False", "NotFound");
+    let pods = |used_by| {
+        plan(&image, Now { instant: moment(), time: now() }, &Facts { standing: &Standing::Checking, used_by })
+    };
+    assert_eq!(pods(None), Action::Report { status: None, wake: None });
+    assert_eq!(pods(image.status.clone().unwrap().used_by), Action::Report { status: None, wake: None });
+    let Action::Report { status: Some(status), .. } = pods(Some(UsedBy::default())) else { panic!("nothing to write") };
+    assert_eq!(status.used_by, Some(UsedBy::default()));
+    assert_eq!(status.conditions, image.status.unwrap().conditions);
+}
+
+/// Over every standing and every status: True is only ever said by a standing that the registry vouched for.
+#[test]
+fn ready_is_true_only_when_the_registry_said_so() {
+    let statuses = [
+        image(),
+        saying("False", "Copying"),
+        saying("False", "NotFound"),
+        saying("Unknown", "RegistryUnreachable"),
+        without_digest(),
+    ];
+    let standings = [
+        Standing::Unknown,
+        Standing::Missing,
+        Standing::Waiting,
+        Standing::Copying,
+        Standing::Checking,
+        cached(moment()),
+        cached(after(1)),
+        failed(Task::Copy, Reason::NotFound, after(1)),
+        failed(Task::Check, Reason::RegistryUnreachable, after(1)),
+    ];
+    for image in &statuses {
+        for standing in &standings {
+            let Action::Report { status: Some(status), .. } = decide(image, standing) else { continue };
+            let says_true = status.ready().is_some_and(|ready| ready.status == "True");
+            let was_true = ready(image).is_some_and(|ready| ready.status == "True");
+            let vouched = matches!(standing, Standing::Cached { .. });
+            assert!(!says_true || vouched || was_true, "{standing:?} {status:?}");
+        }
+    }
+}

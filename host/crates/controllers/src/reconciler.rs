@@ -1,0 +1,590 @@
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_registry_api::{CachedImage, CachedImageStatus};
+use cache_registry_core::{NodeAddress, Reason, Reference};
+use cache_registry_registry::Copied;
+use cache_registry_runtime::Handle;
+use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::core::DeserializeGuard;
+use kube_runtime::watcher::{self, Event};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::time::{DelayQueue, delay_queue};
+
+use crate::backoff::pause;
+use crate::cluster::Cluster;
+use crate::copier::{Copier, Found};
+use crate::line::Line;
+use crate::metrics::Metrics;
+use crate::plan::{Action, CHECK_EVERY, Facts, Failure, Kept, Now, Standing, Task, plan, reason};
+use crate::pod_sources::{Pod, PodSpec, PodStatus};
+use crate::usage::Usage;
+
+/// How many images the registry is asked about at once.
+const CHECKS_AT_ONCE: usize = 4;
+
+/// Pods come and go in crowds: their number is written when they have settled for this long.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// The name of a `CachedImage`.
+type Name = Arc<str>;
+
+/// What the leader does: makes `CachedImage`s for the images that pods use, and sees to each of them.
+///
+/// One task owns all of it, and every change passes through it in turn: what the watches bring, what has ended, what
+/// is due. It decides ([`plan`]) and never waits itself; copies, checks and writes run beside it and come back as
+/// [`Done`]. Dropped, it stops all of them.
+pub(crate) struct Reconciler<C> {
+    cluster: Cluster,
+    copier: Arc<C>,
+    metrics: Metrics,
+    usage: Usage,
+    images: HashMap<Name, Tracked>,
+    /// The `CachedImage`s of a source. A person may have made one under a name of their own.
+    named: HashMap<Reference, BTreeSet<Name>>,
+    /// What a listing that is going on has brought.
+    listing: HashSet<Name>,
+    listed: bool,
+    /// How often in a row it failed to create the `CachedImage` of a source, for those that are being created.
+    creating: HashMap<Arc<Reference>, u32>,
+    copies: Line,
+    checks: Line,
+    timers: DelayQueue<Due>,
+    tasks: JoinSet<Done>,
+    /// Dropped when all that exists is known.
+    ready: Option<Handle>,
+}
+
+/// A `CachedImage`, as the API server had it last, and what is known beyond.
+struct Tracked {
+    image: CachedImage,
+    source: Option<Reference>,
+    standing: Standing,
+    /// Tasks that failed in a row.
+    failures: u32,
+    running: Option<AbortHandle>,
+    timer: Option<(delay_queue::Key, Instant)>,
+    writing: bool,
+    /// Writes that failed in a row, and when to try the next.
+    write_failures: u32,
+    write_after: Option<Instant>,
+    counted: Option<Reason>,
+}
+
+enum Due {
+    Image(Name),
+    Source(Arc<Reference>),
+}
+
+/// What has ended.
+enum Done {
+    Copied { name: Name, uid: Option<String>, time: Duration, outcome: Result<Copied, Failure> },
+    Checked { name: Name, uid: Option<String>, outcome: Result<Found, Failure> },
+    Written { name: Name, status: Box<CachedImageStatus>, outcome: Result<Box<CachedImage>, kube::Error> },
+    Created { source: Arc<Reference>, outcome: Result<(), kube::Error> },
+}
+
+impl<C: Copier> Reconciler<C> {
+    pub(crate) fn new(
+        cluster: Cluster,
+        copier: Arc<C>,
+        node: NodeAddress,
+        parallel_copies: usize,
+        metrics: Metrics,
+        ready: Handle,
+    ) -> Self {
+        metrics.forget_images();
+        Self {
+            cluster,
+            copier,
+            metrics,
+            usage: Usage::new(node),
+            images: HashMap::new(),
+            named: HashMap::new(),
+            listing: HashSet::new(),
+            listed: false,
+            creating: HashMap::new(),
+            copies: Line::new(parallel_copies.max(1)),
+            checks: Line::new(CHECKS_AT_ONCE),
+            timers: DelayQueue::new(),
+            tasks: JoinSet::new(),
+            ready: Some(ready),
+        }
+    }
+
+    /// Works until it is dropped. It returns only when a task of its own panicked, which is a bug.
+    pub(crate) async fn run(
+        mut self,
+        pods: impl Stream<Item = watcher::Result<Event<DeserializeGuard<Pod>>>>,
+        images: impl Stream<Item = watcher::Result<Event<DeserializeGuard<CachedImage>>>>,
+    ) -> JoinError {
+        let (mut pods, mut images) = (pin!(pods), pin!(images));
+        loop {
+            tokio::select! {
+                Some(event) = pods.next() => match event {
+                    Ok(event) => self.pods_changed(event),
+                    Err(error) => self.watch_failed("watch pods", &error),
+                },
+                Some(event) = images.next() => match event {
+                    Ok(event) => self.images_changed(event),
+                    Err(error) => self.watch_failed("watch cachedimages", &error),
+                },
+                Some(ended) = self.tasks.join_next_with_id() => match ended {
+                    Ok((task, done)) => self.ended(task, done),
+                    Err(error) if error.is_cancelled() => self.next_in_line(error.id()),
+                    Err(error) => return error,
+                },
+                Some(due) = self.timers.next() => match due.into_inner() {
+                    Due::Image(name) => {
+                        if let Some(tracked) = self.images.get_mut(&name) {
+                            tracked.timer = None;
+                        }
+                        self.touch(&name);
+                    }
+                    Due::Source(source) => self.create(source),
+                },
+            }
+        }
+    }
+
+    fn watch_failed(&self, operation: &'static str, error: &watcher::Error) {
+        self.metrics.error(operation);
+        tracing::warn!(
+            operation, %error,
+            "watching goes on when the API server answers again; is the CRD applied, and may this ServiceAccount list and watch?"
+        );
+    }
+
+    fn pods_changed(&mut self, event: Event<DeserializeGuard<Pod>>) {
+        let done = matches!(event, Event::InitDone);
+        for source in self.usage.apply(&readable(event)) {
+            for name in self.named.get(&source).cloned().unwrap_or_default() {
+                self.touch_soon(&name);
+            }
+            self.ensure(&source);
+        }
+        if done {
+            self.all_listed();
+        }
+    }
+
+    fn images_changed(&mut self, event: Event<DeserializeGuard<CachedImage>>) {
+        match event {
+            Event::Init => self.listing.clear(),
+            Event::InitApply(image) => {
+                self.listing.insert(image.name_any().into());
+                self.appeared(image);
+            }
+            Event::InitDone => {
+                let listing = std::mem::take(&mut self.listing);
+                let gone: Vec<Name> = self.images.keys().filter(|name| !listing.contains(*name)).cloned().collect();
+                for name in gone {
+                    self.disappeared(&name);
+                }
+                self.listed = true;
+                self.all_listed();
+            }
+            Event::Apply(image) => self.appeared(image),
+            Event::Delete(image) => self.disappeared(&image.name_any()),
+        }
+    }
+
+    /// Once all pods and all `CachedImage`s are known, it is known which are missing.
+    fn all_listed(&mut self) {
+        if self.listed && self.usage.is_complete() {
+            for source in self.usage.images().cloned().collect::<Vec<_>>() {
+                self.ensure(&source);
+            }
+            self.ready = None;
+        }
+    }
+
+    fn appeared(&mut self, image: DeserializeGuard<CachedImage>) {
+        let name: Name = image.name_any().into();
+        let mut image = match image.0 {
+            Ok(image) => image,
+            Err(error) => {
+                tracing::warn!(image = %name, %error, "this CachedImage can't be read and is left alone");
+                self.forget(&name);
+                return;
+            }
+        };
+        image.metadata.managed_fields = None;
+        match self.images.get_mut(&name) {
+            Some(tracked) if tracked.image.metadata.uid == image.metadata.uid => {
+                if !is_older(&image, &tracked.image) {
+                    tracked.image = image;
+                }
+            }
+            _ => {
+                self.forget(&name);
+                let source = image.spec.source_image.parse::<Reference>().ok();
+                if let Some(source) = &source {
+                    self.named.entry(source.clone()).or_default().insert(name.clone());
+                }
+                self.images.insert(name.clone(), Tracked::new(image, source));
+            }
+        }
+        self.touch(&name);
+    }
+
+    fn disappeared(&mut self, name: &str) {
+        if let Some(source) = self.forget(name) {
+            // Deleted while pods use it: they need it still.
+            self.ensure(&Arc::new(source));
+        }
+    }
+
+    fn forget(&mut self, name: &str) -> Option<Reference> {
+        let tracked = self.images.remove(name)?;
+        if let Some(running) = tracked.running {
+            running.abort();
+        }
+        if let Some((key, _)) = tracked.timer {
+            self.timers.try_remove(&key);
+        }
+        if let Some(reason) = tracked.counted {
+            self.metrics.images(reason).dec();
+        }
+        let source = tracked.source?;
+        if let Some(names) = self.named.get_mut(&source) {
+            names.remove(name);
+            if names.is_empty() {
+                self.named.remove(&source);
+            }
+        }
+        Some(source)
+    }
+
+    /// Creates the `CachedImage` of a source that pods use, unless there is one or it is on its way.
+    fn ensure(&mut self, source: &Arc<Reference>) {
+        let known = self.listed && self.usage.is_complete();
+        if known && self.usage.uses(source) && !self.named.contains_key(source) && !self.creating.contains_key(source) {
+            self.creating.insert(source.clone(), 0);
+            self.create(source.clone());
+        }
+    }
+
+    fn create(&mut self, source: Arc<Reference>) {
+        if !self.usage.uses(&source) || self.named.contains_key(&source) {
+            self.creating.remove(&source);
+            return;
+        }
+        let cluster = self.cluster.clone();
+        self.tasks.spawn(async move {
+            let outcome = cluster.create(&source).await;
+            Done::Created { source, outcome }
+        });
+    }
+
+    /// Plans for an image, soon; what happens to it until then is planned for together.
+    fn touch_soon(&mut self, name: &Name) {
+        let soon = Instant::now() + SETTLE;
+        if let Some(tracked) = self.images.get_mut(name) {
+            let sooner = tracked.timer.is_some_and(|(_, at)| at <= soon);
+            if !sooner {
+                tracked.set_timer(&mut self.timers, name, Some(soon));
+            }
+        }
+    }
+
+    /// Plans for an image, and does it.
+    fn touch(&mut self, name: &Name) {
+        let Some(action) = self.decide(name) else { return };
+        if let Action::Start(task) = action {
+            let Some(tracked) = self.images.get_mut(name) else { return };
+            let (standing, line) = match task {
+                Task::Copy => (Standing::Waiting, &mut self.copies),
+                Task::Check => (Standing::Checking, &mut self.checks),
+            };
+            tracked.standing = standing;
+            line.join(name.clone());
+            self.start_next();
+            self.settle(name);
+        } else {
+            self.report(name, action);
+        }
+    }
+
+    /// Plans again for an image of which the standing has just changed.
+    fn settle(&mut self, name: &Name) {
+        if let Some(action) = self.decide(name) {
+            self.report(name, action);
+        }
+    }
+
+    fn decide(&self, name: &Name) -> Option<Action> {
+        let tracked = self.images.get(name)?;
+        let used_by = tracked.source.as_ref().and_then(|source| self.usage.used_by(source));
+        Some(plan(&tracked.image, Now::read(), &Facts { standing: &tracked.standing, used_by }))
+    }
+
+    fn report(&mut self, name: &Name, action: Action) {
+        let (Action::Report { status, mut wake }, Some(tracked)) = (action, self.images.get_mut(name)) else { return };
+        let now = Instant::now();
+        let stands = status.as_deref().or(tracked.image.status.as_ref()).and_then(reason);
+        if stands != tracked.counted {
+            let change = |reason: Option<Reason>, by| reason.map(|reason| self.metrics.images(reason).inc_by(by));
+            change(tracked.counted, -1);
+            change(stands, 1);
+            tracked.counted = stands;
+        }
+        if let Some(status) = status.filter(|_| !tracked.writing) {
+            if let Some(after) = tracked.write_after.filter(|after| *after > now) {
+                wake = Some(wake.map_or(after, |wake| wake.min(after)));
+            } else {
+                tracked.writing = true;
+                let (cluster, image, name) = (self.cluster.clone(), tracked.image.clone(), name.clone());
+                self.tasks.spawn(async move {
+                    let outcome = cluster.report(&image, &status).await.map(Box::new);
+                    Done::Written { name, status, outcome }
+                });
+            }
+        }
+        tracked.set_timer(&mut self.timers, name, wake);
+    }
+
+    /// Starts the tasks whose turn it is.
+    fn start_next(&mut self) {
+        while let Some(name) = self.copies.next() {
+            // It may have been deleted while it waited.
+            let Some(tracked) = self.images.get_mut(&name).filter(|tracked| tracked.standing == Standing::Waiting)
+            else {
+                continue;
+            };
+            let Some(source) = tracked.source.clone() else { continue };
+            tracked.standing = Standing::Copying;
+            let (copier, uid, image) = (self.copier.clone(), tracked.image.uid(), name.clone());
+            let running = self.tasks.spawn(async move {
+                let began = Instant::now();
+                let outcome = copier.copy(&source).await;
+                Done::Copied { name: image, uid, time: began.elapsed(), outcome }
+            });
+            self.copies.started(running.id());
+            tracked.running = Some(running);
+            self.settle(&name);
+        }
+        while let Some(name) = self.checks.next() {
+            let waits = |tracked: &&mut Tracked| tracked.standing == Standing::Checking && tracked.running.is_none();
+            let Some(tracked) = self.images.get_mut(&name).filter(waits) else { continue };
+            let Some(source) = tracked.source.clone() else { continue };
+            let (copier, uid) = (self.copier.clone(), tracked.image.uid());
+            let running = self.tasks.spawn(async move {
+                let outcome = copier.find(&source).await;
+                Done::Checked { name, uid, outcome }
+            });
+            self.checks.started(running.id());
+            tracked.running = Some(running);
+        }
+    }
+
+    fn next_in_line(&mut self, ended: Id) {
+        self.copies.ended(ended);
+        self.checks.ended(ended);
+        self.start_next();
+    }
+
+    fn ended(&mut self, task: Id, done: Done) {
+        match done {
+            Done::Copied { name, uid, time, outcome } => {
+                if let Some(tracked) = self.images.get_mut(&name).filter(|tracked| tracked.image.metadata.uid == uid) {
+                    tracked.copied(time, outcome, &self.metrics);
+                    self.touch(&name);
+                }
+            }
+            Done::Checked { name, uid, outcome } => {
+                if let Some(tracked) = self.images.get_mut(&name).filter(|tracked| tracked.image.metadata.uid == uid) {
+                    tracked.checked(outcome);
+                    self.touch(&name);
+                }
+            }
+            Done::Written { name, status, outcome } => {
+                if let Some(tracked) = self.images.get_mut(&name) {
+                    tracked.written(&status, outcome, &self.metrics);
+                    self.touch(&name);
+                }
+            }
+            Done::Created { source, outcome } => self.created(source, outcome),
+        }
+        self.next_in_line(task);
+    }
+
+    fn created(&mut self, source: Arc<Reference>, outcome: Result<(), kube::Error>) {
+        match outcome {
+            Ok(()) => {
+                self.creating.remove(&source);
+            }
+            Err(error) => {
+                let failures = self.creating.entry(source.clone()).or_default();
+                *failures += 1;
+                self.metrics.error("create");
+                tracing::warn!(image = %source, %error, "the CachedImage can't be created; trying on. May this ServiceAccount create CachedImages?");
+                let pause = pause(Reason::UpstreamUnreachable, *failures, None, fastrand::f64());
+                self.timers.insert(Due::Source(source), pause);
+            }
+        }
+    }
+}
+
+impl Tracked {
+    fn new(image: CachedImage, source: Option<Reference>) -> Self {
+        Self {
+            image,
+            source,
+            standing: Standing::Unknown,
+            failures: 0,
+            running: None,
+            timer: None,
+            writing: false,
+            write_failures: 0,
+            write_after: None,
+            counted: None,
+        }
+    }
+
+    fn set_timer(&mut self, timers: &mut DelayQueue<Due>, name: &Name, at: Option<Instant>) {
+        if let Some((key, _)) = self.timer.take() {
+            timers.try_remove(&key);
+        }
+        self.timer = at.map(|at| (timers.insert_at(Due::Image(name.clone()), at), at));
+    }
+
+    fn copied(&mut self, time: Duration, outcome: Result<Copied, Failure>, metrics: &Metrics) {
+        self.running = None;
+        let now = Timestamp::now();
+        let image = &self.image.spec.source_image;
+        match outcome {
+            Ok(copied) => {
+                metrics.copied(time, copied.bytes_uploaded);
+                tracing::info!(
+                    image, digest = %copied.digest, size = copied.size, uploaded = copied.bytes_uploaded, ?time, "cached"
+                );
+                self.failures = 0;
+                let kept = Kept {
+                    digest: copied.digest.to_string(),
+                    size: i64::try_from(copied.size).unwrap_or(i64::MAX),
+                    platforms: copied.platforms,
+                    at: now,
+                };
+                self.standing = Standing::Cached { copied: Some(kept), checked: now, check_at: next_check() };
+            }
+            Err(failure) => {
+                metrics.copy_failed(failure.reason);
+                self.failed(Task::Copy, failure);
+            }
+        }
+    }
+
+    fn checked(&mut self, outcome: Result<Found, Failure>) {
+        self.running = None;
+        let now = Timestamp::now();
+        let told = self.image.status.as_ref().and_then(|status| status.digest.as_deref());
+        match outcome {
+            Ok(Found::Manifest(digest)) if digest.is_none() || digest.as_deref() == told => {
+                self.failures = 0;
+                self.standing = Standing::Cached { copied: None, checked: now, check_at: next_check() };
+            }
+            Ok(found) => {
+                tracing::warn!(
+                    image = self.image.spec.source_image,
+                    expected = told,
+                    ?found,
+                    "the registry lost it; copying again"
+                );
+                self.failures = 0;
+                self.standing = Standing::Missing;
+            }
+            Err(failure) => self.failed(Task::Check, failure),
+        }
+    }
+
+    fn failed(&mut self, task: Task, failure: Failure) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = pause(failure.reason, self.failures, failure.retry_after, fastrand::f64());
+        let (image, reason) = (&self.image.spec.source_image, failure.reason.as_str());
+        if self.failures == 1 {
+            tracing::warn!(image, ?task, reason, message = failure.message, again_in = ?pause, "failed");
+        } else {
+            tracing::debug!(image, ?task, reason, message = failure.message, again_in = ?pause, "failed again");
+        }
+        self.standing = Standing::Failed { task, failure, retry_at: Instant::now() + pause };
+    }
+
+    fn written(
+        &mut self,
+        status: &CachedImageStatus,
+        outcome: Result<Box<CachedImage>, kube::Error>,
+        metrics: &Metrics,
+    ) {
+        self.writing = false;
+        let name = self.image.name_any();
+        match outcome {
+            Ok(mut image) => {
+                let kept = image.status.as_ref() == Some(status);
+                if image.metadata.uid == self.image.metadata.uid && !is_older(&image, &self.image) {
+                    image.metadata.managed_fields = None;
+                    self.image = *image;
+                }
+                if kept {
+                    self.write_failures = 0;
+                    self.write_after = None;
+                    return;
+                }
+                tracing::warn!(
+                    image = name,
+                    "the API server keeps another status than was written: is the CRD of this version applied?"
+                );
+            }
+            // Deleted, or deleted and created anew: the watch tells.
+            Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {
+                tracing::debug!(image = name, %refusal, "the status was not written");
+            }
+            Err(error) => {
+                tracing::warn!(image = name, %error, "the status can't be written; trying on. May this ServiceAccount patch cachedimages/status?");
+            }
+        }
+        metrics.error("status");
+        self.write_failures = self.write_failures.saturating_add(1);
+        let pause = pause(Reason::UpstreamUnreachable, self.write_failures, None, fastrand::f64());
+        self.write_after = Some(Instant::now() + pause);
+    }
+}
+
+/// A pod that can't be read uses nothing that could be seen.
+fn readable(event: Event<DeserializeGuard<Pod>>) -> Event<Pod> {
+    let read = |pod: DeserializeGuard<Pod>| {
+        pod.0.unwrap_or_else(|invalid| {
+            let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
+            tracing::warn!(namespace, name, error = invalid.error, "this pod can't be read; its images are not cached");
+            Pod { metadata: invalid.metadata, spec: PodSpec::default(), status: PodStatus::default() }
+        })
+    };
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(pod) => Event::InitApply(read(pod)),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(pod) => Event::Apply(read(pod)),
+        Event::Delete(pod) => Event::Delete(read(pod)),
+    }
+}
+
+/// True when `image` is a state from before `known`: what a write returns overtakes what the watch brings.
+/// Versions of one resource are ordered numbers
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+fn is_older(image: &CachedImage, known: &CachedImage) -> bool {
+    let version =
+        |image: &CachedImage| image.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok());
+    matches!((version(image), version(known)), (Some(image), Some(known)) if image < known)
+}
+
+fn next_check() -> Instant {
+    Instant::now() + CHECK_EVERY.mul_f64(0.9 + fastrand::f64() / 5.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,575 @@
+use super::*;
+use crate::mock_api::{Asked, MockApi};
+use cache_registry_core::{Hasher, object_name};
+use cache_registry_runtime::Readiness;
+use futures::stream;
+use http::Method;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+const IMAGES: &str = "/apis/cache-registry.enix.io/v1alpha1/cachedimages";
+const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+
+type Watch<K> = mpsc::UnboundedSender<Event<DeserializeGuard<K>>>;
+
+/// The reconciler, and everything around it in the hands of a test.
+struct World {
+    api: MockApi,
+    pods: Watch<Pod>,
+    images: Watch<CachedImage>,
+    copies: mpsc::UnboundedReceiver<Ask<Copied>>,
+    finds: mpsc::UnboundedReceiver<Ask<Found>>,
+    metrics: Registry,
+    readiness: Readiness,
+    _running: Running,
+}
+
+struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A registry call that waits for its answer.
+struct Ask<T> {
+    source: String,
+    answer: oneshot::Sender<Result<T, Failure>>,
+}
+
+impl<T> Ask<T> {
+    fn answer(self, outcome: Result<T, Failure>) {
+        assert!(self.answer.send(outcome).is_ok(), "nobody waits for {}", self.source);
+    }
+}
+
+struct Scripted {
+    copies: mpsc::UnboundedSender<Ask<Copied>>,
+    finds: mpsc::UnboundedSender<Ask<Found>>,
+}
+
+impl Copier for Scripted {
+    async fn copy(&self, source: &Reference) -> Result<Copied, Failure> {
+        let (answer, outcome) = oneshot::channel();
+        self.copies.send(Ask { source: source.to_string(), answer }).unwrap();
+        outcome.await.unwrap()
+    }
+
+    async fn find(&self, source: &Reference) -> Result<Found, Failure> {
+        let (answer, outcome) = oneshot::channel();
+        self.finds.send(Ask { source: source.to_string(), answer }).unwrap();
+        outcome.await.unwrap()
+    }
+}
+
+impl World {
+    /// A leader that has seen these, and knows that there is nothing else.
+    fn with(pods: &[Value], images: &[Value]) -> Self {
+        let (client, api) = MockApi::new();
+        let (pod_events, pod_watch) = mpsc::unbounded_channel();
+        let (image_events, image_watch) = mpsc::unbounded_channel();
+        let (copies, copies_asked) = mpsc::unbounded_channel();
+        let (finds, finds_asked) = mpsc::unbounded_channel();
+        let (mut metrics, readiness) = (Registry::default(), Readiness::new());
+        let reconciler = Reconciler::new(
+            Cluster::new(client, "me".to_owned()),
+            Arc::new(Scripted { copies, finds }),
+            NodeAddress::default(),
+            2,
+            Metrics::register(&mut metrics),
+            readiness.hold("all of it"),
+        );
+        let events = |watch| {
+            stream::unfold(watch, |mut watch: mpsc::UnboundedReceiver<_>| async {
+                watch.recv().await.map(|event| (Ok(event), watch))
+            })
+        };
+        let (pod_stream, image_stream) = (
+            events(pod_watch),
+            stream::unfold(image_watch, |mut watch| async { watch.recv().await.map(|event| (Ok(event), watch)) }),
+        );
+        let running = Running(tokio::spawn(async move {
+            let panicked = reconciler.run(pod_stream, image_stream).await;
+            panic!("{panicked}");
+        }));
+        let world = Self {
+            api,
+            pods: pod_events,
+            images: image_events,
+            copies: copies_asked,
+            finds: finds_asked,
+            metrics,
+            readiness,
+            _running: running,
+        };
+        list(&world.pods, pods);
+        list(&world.images, images);
+        world
+    }
+
+    fn changed(&self, object: &Value) {
+        if object["kind"] == "Pod" {
+            self.pods.send(Event::Apply(read(object))).unwrap();
+        } else {
+            self.images.send(Event::Apply(read(object))).unwrap();
+        }
+    }
+
+    fn deleted(&self, object: &Value) {
+        if object["kind"] == "Pod" {
+            self.pods.send(Event::Delete(read(object))).unwrap();
+        } else {
+            self.images.send(Event::Delete(read(object))).unwrap();
+        }
+    }
+
+    /// The next write of a status, and the object as it is afterwards.
+    async fn status(&mut self, name: &str) -> (Asked, Value) {
+        let asked = self.api.expect(Method::PATCH, &format!("{IMAGES}/{name}/status")).await;
+        let mut written = image(name, "1000");
+        written["status"] = asked.body["status"].clone();
+        (asked, written)
+    }
+
+    /// Accepts the next write of a status, and tells the watch of it. Gives the condition and the status.
+    async fn told(&mut self, name: &str) -> (String, Value) {
+        let (asked, written) = self.status(name).await;
+        asked.answer(&written);
+        self.changed(&written);
+        let ready = &written["status"]["conditions"][0];
+        (format!("{} {}", ready["status"].as_str().unwrap(), ready["reason"].as_str().unwrap()), written)
+    }
+
+    /// Accepts the next Event, and gives its type and reason.
+    async fn event(&mut self) -> String {
+        let asked = self.api.expect(Method::POST, EVENTS).await;
+        let event = asked.body.clone();
+        asked.answer(&event);
+        format!("{} {}", event["type"].as_str().unwrap(), event["reason"].as_str().unwrap())
+    }
+
+    async fn copy(&mut self) -> Ask<Copied> {
+        tokio::time::timeout(Duration::from_hours(2), self.copies.recv()).await.expect("a copy").unwrap()
+    }
+
+    async fn find(&mut self) -> Ask<Found> {
+        tokio::time::timeout(Duration::from_hours(2), self.finds.recv()).await.expect("a check").unwrap()
+    }
+
+    /// Nothing is asked of the API server or of registries for so long.
+    async fn rests(&mut self, time: Duration) {
+        tokio::select! {
+            asked = self.api.asked() => panic!("{} {} {}", asked.method, asked.path, asked.body),
+            Some(copy) = self.copies.recv() => panic!("copies {}", copy.source),
+            Some(find) = self.finds.recv() => panic!("checks {}", find.source),
+            () = tokio::time::sleep(time) => {}
+        }
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
+        text.lines().any(|found| found == line)
+    }
+}
+
+fn list<K>(watch: &Watch<K>, objects: &[Value])
+where
+    DeserializeGuard<K>: serde::de::DeserializeOwned,
+{
+    watch.send(Event::Init).ok().unwrap();
+    for object in objects {
+        watch.send(Event::InitApply(read(object))).ok().unwrap();
+    }
+    watch.send(Event::InitDone).ok().unwrap();
+}
+
+fn read<K>(object: &Value) -> DeserializeGuard<K>
+where
+    DeserializeGuard<K>: serde::de::DeserializeOwned,
+{
+    serde_json::from_value(object.clone()).unwrap()
+}
+
+fn pod(name: &str, source: &str) -> Value {
+    let source: Reference = source.parse().unwrap();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": "ns", "name": name},
+        "spec": {"containers": [{"name": "main", "image": NodeAddress::default().of(&source).to_string()}]},
+    })
+}
+
+/// The `CachedImage` of `<name>:1`, without a status.
+fn image(name: &str, resource_version: &str) -> Value {
+    json!({
+        "apiVersion": "cache-registry.enix.io/v1alpha1",
+        "kind": "CachedImage",
+        "metadata": {"name": name, "uid": format!("uid-of-{name}"), "generation": 1, "resourceVersion": resource_version},
+        "spec": {"sourceImage": format!("docker.io/library/{name}:1")},
+    })
+}
+
+/// The same, found in the registry ten minutes ago.
+fn cached(name: &str) -> Value {
+    let checked = (Timestamp::now() - jiff::SignedDuration::from_mins(10)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut image = image(name, "10");
+    image["status"] = json!({
+        "conditions": [{
+            "type": "Ready", "status": "True", "reason": "Cached", "observedGeneration": 1,
+            "message": format!("The registry has it as docker.io/library/{name}:1."), "lastTransitionTime": checked,
+        }],
+        "digest": digest(name), "size": 5, "platforms": ["linux/amd64"], "lastCopied": checked, "lastChecked": checked,
+        "usedBy": {"count": 0}, "observedGeneration": 1,
+    });
+    image
+}
+
+fn digest(name: &str) -> String {
+    Hasher::sha256(name.as_bytes()).to_string()
+}
+
+fn copied(name: &str) -> Copied {
+    Copied {
+        digest: Hasher::sha256(name.as_bytes()),
+        size: 5,
+        platforms: vec!["linux/amd64".to_owned()],
+        bytes_uploaded: 3,
+        notes: Vec::new(),
+    }
+}
+
+fn failure(reason: Reason, retry_after: Option<u64>) -> Failure {
+    Failure { reason, message: "It broke".to_owned(), retry_after: retry_after.map(Duration::from_secs) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_image_of_a_pod_is_created_copied_and_reported() {
+    let mut world = World::with(&[pod("a", "web:1"), pod("b", "web:1")], &[]);
+    let create = world.api.expect(Method::POST, IMAGES).await;
+    let source: Reference = "docker.io/library/web:1".parse().unwrap();
+    assert_eq!(create.body["metadata"]["name"], object_name(&source));
+    assert_eq!(create.body["spec"], json!({"sourceImage": "docker.io/library/web:1"}));
+    create.answer(&image("web", "1"));
+    assert!(world.readiness.waiting_for().is_empty(), "all that exists is known");
+
+    world.changed(&image("web", "1"));
+    let copy = world.copy().await;
+    assert_eq!(copy.source, "docker.io/library/web:1");
+    let (says, object) = world.told("web").await;
+    assert_eq!(says, "False Copying");
+    assert_eq!(object["status"]["usedBy"], json!({"count": 2, "pods": ["ns/a", "ns/b"]}));
+    assert_eq!(world.event().await, "Normal Copying");
+    assert!(world.metric(r#"cache_registry_cached_images{reason="Copying"} 1"#));
+
+    copy.answer(Ok(copied("web")));
+    let (says, object) = world.told("web").await;
+    assert_eq!(says, "True Cached");
+    assert_eq!(object["status"]["digest"], digest("web"));
+    assert_eq!(object["status"]["platforms"], json!(["linux/amd64"]));
+    assert_eq!(world.event().await, "Normal Cached");
+    world.rests(Duration::from_mins(50)).await;
+    assert!(world.metric(r#"cache_registry_cached_images{reason="Cached"} 1"#));
+    assert!(world.metric(r#"cache_registry_cached_images{reason="Copying"} 0"#));
+    assert!(world.metric(r#"cache_registry_copies_total{reason="Cached"} 1"#));
+    assert!(world.metric("cache_registry_copied_bytes_total 3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_write_of_a_status_is_an_apply_to_this_very_object() {
+    let mut world = World::with(&[], &[image("web", "1")]);
+    let _copy = world.copy().await;
+    let (asked, _) = world.status("web").await;
+    assert!(
+        asked.query.contains("fieldManager=cache-registry") && asked.query.contains("force=true"),
+        "{}",
+        asked.query
+    );
+    assert_eq!(asked.body["metadata"], json!({"name": "web", "uid": "uid-of-web"}));
+    assert_eq!(asked.body["spec"], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_once_and_tried_again_with_growing_pauses() {
+    let mut world = World::with(&[], &[image("web", "1")]);
+    let copy = world.copy().await;
+    assert_eq!(world.told("web").await.0, "False Copying");
+    assert_eq!(world.event().await, "Normal Copying");
+    copy.answer(Err(failure(Reason::NotFound, None)));
+    let (says, object) = world.told("web").await;
+    assert_eq!(says, "False NotFound");
+    assert_eq!(object["status"]["conditions"][0]["message"], "It broke. It is tried again without being asked.");
+    assert_eq!(world.event().await, "Warning NotFound");
+    let mut began = Instant::now();
+    for (shortest, longest) in
+        [(4, 5), (8, 10), (16, 20), (32, 40), (64, 80), (128, 160), (256, 320), (480, 600), (480, 600)]
+    {
+        // Neither a write nor an Event in between.
+        world.rests(Duration::from_secs(shortest)).await;
+        let copy = world.copy().await;
+        assert!(began.elapsed() <= Duration::from_secs(longest), "{:?}", began.elapsed());
+        copy.answer(Err(failure(Reason::NotFound, None)));
+        began = Instant::now();
+    }
+    world.copy().await.answer(Ok(copied("web")));
+    assert_eq!(world.told("web").await.0, "True Cached");
+    assert_eq!(world.event().await, "Normal Cached");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_asks_for_time_gets_it() {
+    let mut world = World::with(&[], &[image("web", "1")]);
+    world.copy().await.answer(Err(failure(Reason::RateLimited, Some(1800))));
+    while world.told("web").await.0 != "False RateLimited" {
+        world.event().await;
+    }
+    assert_eq!(world.event().await, "Warning RateLimited");
+    world.rests(Duration::from_mins(30)).await;
+    assert_eq!(world.copy().await.source, "docker.io/library/web:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_registry_is_tried_again_soon() {
+    let mut world = World::with(&[], &[cached("web")]);
+    world.find().await.answer(Err(failure(Reason::RegistryUnreachable, None)));
+    let (says, object) = world.told("web").await;
+    assert_eq!(says, "Unknown RegistryUnreachable");
+    assert_eq!(object["status"]["digest"], digest("web"));
+    assert_eq!(world.event().await, "Warning RegistryUnreachable");
+    for _ in 0..20 {
+        let began = Instant::now();
+        let find = world.find().await;
+        assert!(began.elapsed() <= Duration::from_secs(15), "{:?}", began.elapsed());
+        find.answer(Err(failure(Reason::RegistryUnreachable, None)));
+    }
+    world.find().await.answer(Ok(Found::Manifest(Some(digest("web")))));
+    assert_eq!(world.told("web").await.0, "True Cached");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_nothing_is_written() {
+    let images: Vec<_> = (0..50).map(|number| cached(&format!("image{number}"))).collect();
+    let mut world = World::with(&[], &images);
+    for _ in 0..50 {
+        let find = world.find().await;
+        let name = find.source.trim_start_matches("docker.io/library/").trim_end_matches(":1").to_owned();
+        find.answer(Ok(Found::Manifest(Some(digest(&name)))));
+    }
+    // What the kubelets write all day is no news either.
+    world.changed(&pod("a", "other.example/app:1"));
+    world.api.expect(Method::POST, IMAGES).await.refuse(409, "AlreadyExists");
+    for _ in 0..10 {
+        world.changed(&pod("a", "other.example/app:1"));
+        world.rests(Duration::from_mins(1)).await;
+    }
+    world.rests(Duration::from_mins(40)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_registry_is_asked_now_and_then() {
+    let mut world = World::with(&[], &[cached("web")]);
+    world.find().await.answer(Ok(Found::Manifest(Some(digest("web")))));
+    let began = Instant::now();
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    let waited = began.elapsed().as_secs();
+    assert!((54 * 60..=66 * 60).contains(&waited), "{waited}");
+    world.rests(Duration::from_mins(50)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_lost_is_copied_again() {
+    for found in [Found::Nothing, Found::Manifest(Some(digest("something else")))] {
+        let mut world = World::with(&[], &[cached("web")]);
+        world.find().await.answer(Ok(found));
+        let copy = world.copy().await;
+        assert_eq!(world.told("web").await.0, "False Copying");
+        assert_eq!(world.event().await, "Normal Copying");
+        copy.answer(Ok(copied("web")));
+        assert_eq!(world.told("web").await.0, "True Cached");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_a_crash_cut_short_is_finished_by_the_next_leader() {
+    let mut copying = cached("web");
+    copying["status"]["conditions"][0]["status"] = json!("False");
+    copying["status"]["conditions"][0]["reason"] = json!("Copying");
+    copying["status"]["conditions"][0]["message"] = json!("Copying from docker.io.");
+    let mut world = World::with(&[], &[copying]);
+    let copy = world.copy().await;
+    world.rests(Duration::from_mins(5)).await;
+    copy.answer(Ok(copied("web")));
+    assert_eq!(world.told("web").await.0, "True Cached");
+}
+
+/// An API server that accepts everything.
+fn answering(mut api: MockApi) -> Running {
+    Running(tokio::spawn(async move {
+        loop {
+            let asked = api.asked().await;
+            let mut object = asked.body.clone();
+            if asked.path != EVENTS {
+                object = image(asked.path.split('/').rev().nth(1).unwrap(), "1000");
+                object["status"] = asked.body["status"].clone();
+            }
+            asked.answer(&object);
+        }
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_are_copied_at_once_and_a_failure_holds_up_no_other() {
+    let images = ["a", "b", "c", "d"].map(|name| image(name, "1"));
+    let mut world = World::with(&[], &images);
+    let (_, idle) = MockApi::new();
+    let _answering = answering(std::mem::replace(&mut world.api, idle));
+    let (a, b) = (world.copy().await, world.copy().await);
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(world.copies.try_recv().is_err(), "two at once");
+    a.answer(Err(failure(Reason::UpstreamUnreachable, None)));
+    let c = world.copy().await;
+    assert_eq!(c.source, "docker.io/library/c:1");
+    b.answer(Ok(copied("b")));
+    assert_eq!(world.copy().await.source, "docker.io/library/d:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_waits_for_its_turn_says_so() {
+    let images = ["a", "b", "c"].map(|name| image(name, "1"));
+    let mut world = World::with(&[], &images);
+    let mut messages = Vec::new();
+    for _ in 0..3 {
+        let asked = world.api.asked().await;
+        messages.push(asked.body["status"]["conditions"][0]["message"].as_str().unwrap().to_owned());
+        // Kept waiting: the Events would follow otherwise.
+        std::mem::forget(asked);
+    }
+    messages.sort();
+    let copying = "Copying from docker.io.";
+    assert_eq!(messages, [copying, copying, "Waiting for its turn to be copied from docker.io."]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_deleted_while_pods_use_it_is_created_again() {
+    let mut world = World::with(&[pod("a", "web:1")], &[image("web", "1")]);
+    let copy = world.copy().await;
+    let (asked, written) = world.status("web").await;
+    world.deleted(&written);
+    asked.refuse(404, "NotFound");
+    let create = world.api.expect(Method::POST, IMAGES).await;
+    assert_eq!(create.body["spec"]["sourceImage"], "docker.io/library/web:1");
+    create.answer(&image("web", "2000"));
+    assert!(copy.answer.is_closed(), "its copy has stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_no_pod_uses_stays_deleted() {
+    let mut world = World::with(&[], &[cached("web")]);
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    world.deleted(&cached("web"));
+    world.rests(Duration::from_hours(3)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_a_persons_own_will_do() {
+    let mut mine = cached("web");
+    mine["metadata"]["name"] = json!("my-favourite");
+    mine["status"]["usedBy"] = json!({"count": 1, "pods": ["ns/a"]});
+    let mut world = World::with(&[pod("a", "web:1")], &[mine]);
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    world.rests(Duration::from_mins(30)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_no_reference_is_told() {
+    let mut image = image("bad", "1");
+    image["spec"]["sourceImage"] = json!("No Reference");
+    let mut world = World::with(&[], &[image]);
+    let (asked, mut written) = world.status("bad").await;
+    written["spec"]["sourceImage"] = json!("No Reference");
+    assert_eq!(asked.body["status"]["conditions"][0]["reason"], "InvalidReference");
+    asked.answer(&written);
+    assert_eq!(world.event().await, "Warning InvalidReference");
+    world.rests(Duration::from_hours(3)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_read_stops_nothing() {
+    let mut unreadable = image("unreadable", "1");
+    unreadable["spec"] = json!({"sourceImage": {"not": "a text"}});
+    let mut odd = pod("odd", "web:1");
+    odd["spec"]["containers"] = json!("none");
+    let mut world = World::with(&[odd, pod("a", "web:1")], &[unreadable, cached("web")]);
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    let (_, object) = world.told("web").await;
+    assert_eq!(object["status"]["usedBy"], json!({"count": 1, "pods": ["ns/a"]}));
+    world.rests(Duration::from_mins(30)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_come_in_a_crowd_are_told_of_at_once() {
+    let mut world = World::with(&[], &[cached("web")]);
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    for number in 0..50 {
+        world.changed(&pod(&format!("p{number:02}"), "web:1"));
+    }
+    let (_, object) = world.told("web").await;
+    assert_eq!(object["status"]["usedBy"]["count"], 50);
+    assert_eq!(object["status"]["usedBy"]["pods"].as_array().unwrap().len(), 10);
+    world.rests(Duration::from_mins(30)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_word_from_the_watch_undoes_nothing() {
+    let mut world = World::with(&[], &[cached("web")]);
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    world.changed(&pod("a", "web:1"));
+    let (asked, written) = world.status("web").await;
+    asked.answer(&written);
+    // From before the write: not a reason to write it again.
+    let mut stale = cached("web");
+    stale["metadata"]["resourceVersion"] = json!("11");
+    world.changed(&stale);
+    world.rests(Duration::from_mins(10)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_cannot_be_written_is_tried_with_pauses() {
+    let mut world = World::with(&[pod("a", "web:1")], &[cached("web")]);
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    for pause in [4, 8, 16] {
+        world.status("web").await.0.refuse(500, "InternalError");
+        world.rests(Duration::from_secs(pause)).await;
+    }
+    assert_eq!(world.told("web").await.1["status"]["usedBy"]["count"], 1);
+    world.rests(Duration::from_mins(10)).await;
+    assert!(world.metric(r#"cache_registry_reconcile_errors_total{operation="status"} 3"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_keeps_something_else_is_not_written_to_for_ever() {
+    let mut world = World::with(&[pod("a", "web:1")], &[cached("web")]);
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    for pause in [4, 8, 16, 32] {
+        // An older CRD has no `usedBy`.
+        let (asked, mut written) = world.status("web").await;
+        written["status"].as_object_mut().unwrap().remove("usedBy");
+        asked.answer(&written);
+        world.rests(Duration::from_secs(pause)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn creating_is_tried_until_it_works() {
+    let mut world = World::with(&[pod("a", "web:1")], &[]);
+    for pause in [4, 8] {
+        world.api.expect(Method::POST, IMAGES).await.refuse(403, "Forbidden");
+        world.rests(Duration::from_secs(pause)).await;
+    }
+    world.api.expect(Method::POST, IMAGES).await.answer(&image("web", "1"));
+    world.rests(Duration::from_mins(10)).await;
+}

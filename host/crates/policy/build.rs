@@ -1,0 +1,95 @@
+//! Compiles the built-in policies to components, which the library embeds.
+//!
+//! A second cargo builds them for `wasm32-unknown-unknown` from the same workspace and lock file, in a target
+//! directory of its own: the one of the cargo that runs this is locked. Nothing is written outside of `OUT_DIR`.
+#![allow(clippy::print_stdout, reason = "cargo is told things on stdout")]
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use wit_component::ComponentEncoder;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+const POLICIES: [&str; 2] = ["default-filter", "default-rewrite"];
+
+/// A page of stack instead of sixteen: what an instance has touched is reset for the next one.
+const STACK: &str = "link-arg=-zstack-size=65536";
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("cargo::error={error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), Box<dyn Error>> {
+    let workspace = fs::canonicalize(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../.."))?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    watch(&workspace);
+    expect_target()?;
+    let modules = compile(&workspace, &out.join("guests"))?;
+    for policy in POLICIES {
+        let module = fs::read(modules.join(format!("{}.wasm", policy.replace('-', "_"))))?;
+        let component = ComponentEncoder::default()
+            .validate(true)
+            .module(&module)
+            .and_then(|encoder| encoder.encode())
+            .map_err(|error| format!("{policy} is no component: {error:#}"))?;
+        fs::write(out.join(format!("{policy}.wasm")), component)?;
+    }
+    Ok(())
+}
+
+/// Everything that the components are made from, so that nothing is built again for another reason.
+fn watch(workspace: &Path) {
+    let sources =
+        POLICIES.iter().flat_map(|policy| [format!("policies/{policy}/src"), format!("policies/{policy}/Cargo.toml")]);
+    let shared = ["wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"].map(str::to_owned);
+    for path in sources.chain(shared) {
+        println!("cargo::rerun-if-changed={}", workspace.join(path).display());
+    }
+}
+
+fn expect_target() -> Result<(), Box<dyn Error>> {
+    let query = Command::new(env::var("RUSTC")?).args(["--print", "target-libdir", "--target", TARGET]).output()?;
+    let libraries = PathBuf::from(String::from_utf8(query.stdout)?.trim());
+    if query.status.success() && libraries.is_dir() {
+        Ok(())
+    } else {
+        Err(format!(
+            "the policies are compiled to WebAssembly and its target is missing; run: rustup target add {TARGET}"
+        )
+        .into())
+    }
+}
+
+/// Returns the directory with the modules.
+fn compile(workspace: &Path, target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let mut cargo = Command::new(env::var("CARGO")?);
+    cargo.current_dir(workspace).args(["build", "--locked", "--lib", "--profile", "policy", "--target", TARGET]);
+    cargo.arg("--target-dir").arg(target_dir);
+    cargo.args(POLICIES.iter().flat_map(|policy| ["--package", policy]));
+    // What the outer cargo was told about its own build (flags for another target, clippy or a coverage tool in
+    // rustc's place) is not meant for this one. Set in this form, the flags also outrank any configuration file.
+    let mut flags = vec!["-C".to_owned(), STACK.to_owned()];
+    // Messages of panics name source files: of libraries by what they are, not by where this machine keeps them.
+    let cargo_home = env::var("CARGO_HOME").or_else(|_| env::var("HOME").map(|home| format!("{home}/.cargo")));
+    if let Ok(cargo_home) = cargo_home {
+        flags.push(format!("--remap-path-prefix={cargo_home}=/cargo"));
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    for variable in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS", "CARGO_BUILD_TARGET"] {
+        cargo.env_remove(variable);
+    }
+    if cargo.status()?.success() {
+        Ok(target_dir.join(TARGET).join("policy"))
+    } else {
+        Err("the policies did not compile, see the messages of the second cargo".into())
+    }
+}

@@ -1,0 +1,168 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use cache_registry_core::NodeAddress;
+use tokio::sync::Semaphore;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::bindings::Deciding;
+use crate::host::Host;
+use crate::set::MOST_POLICIES;
+
+/// How much policies may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// What one policy has for one request, over all of its containers. Measured in ticks of 10 ms and rounded up:
+    /// a policy is stopped up to 20 ms later. While the process as a whole is kept from running, it does not count.
+    pub time: Duration,
+    /// Bytes of memory that one policy has for one request.
+    pub memory: usize,
+    /// How many requests are decided on at once.
+    pub concurrency: usize,
+    /// How long a request waits for its turn before its images are left alone.
+    pub wait: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { time: Duration::from_millis(50), memory: 32 << 20, concurrency: 32, wait: Duration::from_secs(1) }
+    }
+}
+
+/// Where policies are compiled and run. A handle: clones share the engine, its limits and its slots.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    wasmtime: wasmtime::Engine,
+    linker: Linker<Host>,
+    node_address: NodeAddress,
+    limits: Limits,
+    turns: Arc<Semaphore>,
+    clock: Arc<AtomicU64>,
+}
+
+/// The engine did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly engine does not start with {limits:?}: {problem}")]
+pub struct SetupError {
+    limits: Limits,
+    problem: String,
+}
+
+/// Shorter ones drift, and wake an idle process more often.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Beyond this, slots would take up address space that smaller machines do not have.
+const MOST_CONCURRENT: usize = 256;
+
+impl Engine {
+    /// Starts an engine for policies that rewrite to `node_address`. It has a thread of its own, which ends with the
+    /// last handle.
+    pub fn new(limits: &Limits, node_address: NodeAddress) -> Result<Self, SetupError> {
+        let problem = |problem: String| SetupError { limits: *limits, problem };
+        if !(1..=MOST_CONCURRENT).contains(&limits.concurrency) {
+            return Err(problem(format!("concurrency must be between 1 and {MOST_CONCURRENT}")));
+        }
+        if limits.time.is_zero() {
+            return Err(problem("policies need time".to_owned()));
+        }
+        let of_wasmtime = |error: wasmtime::Error| problem(format!("{error:#}"));
+        let wasmtime = wasmtime::Engine::new(&config(limits)).map_err(of_wasmtime)?;
+        let mut linker = Linker::new(&wasmtime);
+        Deciding::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host).map_err(of_wasmtime)?;
+        let clock = Arc::new(AtomicU64::new(0));
+        thread::Builder::new()
+            .name("policy-clock".to_owned())
+            .spawn({
+                let (wasmtime, clock) = (wasmtime.weak(), clock.clone());
+                move || tick(&wasmtime, &clock)
+            })
+            .map_err(|error| problem(error.to_string()))?;
+        let turns = Arc::new(Semaphore::new(limits.concurrency));
+        Ok(Self(Arc::new(Inner { wasmtime, linker, node_address, limits: *limits, turns, clock })))
+    }
+
+    /// What policies may take.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The address that policies rewrite to.
+    pub fn node_address(&self) -> &NodeAddress {
+        &self.0.node_address
+    }
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.0.wasmtime
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<Host> {
+        &self.0.linker
+    }
+
+    /// One permit for each request that is being decided on.
+    pub(crate) fn turns(&self) -> Arc<Semaphore> {
+        self.0.turns.clone()
+    }
+
+    /// Ticks since the start, for accounts of what an instance has used.
+    pub(crate) fn now(&self) -> u64 {
+        self.0.clock.load(Ordering::Relaxed)
+    }
+
+    /// The ticks that an instance has: its time rounded up, and the part of a tick that has passed when it starts.
+    pub(crate) fn ticks(&self) -> u64 {
+        let ticks = self.0.limits.time.as_nanos().div_ceil(TICK.as_nanos());
+        u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut engine = f.debug_struct("Engine");
+        engine.field("limits", self.limits()).field("node_address", self.node_address()).finish_non_exhaustive()
+    }
+}
+
+fn config(limits: &Limits) -> Config {
+    // A request has one slot for each policy that it may hold on to until the last container is decided.
+    let slots = u32::try_from(limits.concurrency * MOST_POLICIES).unwrap_or(u32::MAX);
+    // Guests made with wit-component bring two small modules of glue beside their own; other toolchains bring more.
+    let modules = slots.saturating_mul(4);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(modules)
+        .total_memories(slots)
+        .total_tables(modules)
+        .max_memory_size(limits.memory)
+        // What a small guest has touched is wiped and kept, which is cheaper than giving it back to the kernel.
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(16 << 10)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .memory_init_cow(true)
+        // With the 4 GiB that memories get by default no access needs a bounds check, and the pool needs terabytes of
+        // address space, which not every machine has. Policies are too short to notice the checks.
+        .memory_reservation(u64::try_from(limits.memory).unwrap_or(u64::MAX))
+        .max_wasm_stack(512 << 10)
+        .epoch_interruption(true);
+    config
+}
+
+/// Lets time pass for guests until there is no engine any more. One tick each time that the thread gets to run: time
+/// in which the kernel kept the whole process from running (a CPU limit) is not held against a guest.
+fn tick(engine: &EngineWeak, clock: &AtomicU64) {
+    loop {
+        thread::sleep(TICK);
+        let Some(engine) = engine.upgrade() else { return };
+        clock.fetch_add(1, Ordering::Relaxed);
+        engine.increment_epoch();
+    }
+}

@@ -1,0 +1,125 @@
+use std::fmt;
+use std::time::Duration;
+
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+
+use crate::memory::MemoryExceeded;
+
+/// Why a policy gave no usable answer. Displayed, it continues the sentence that the policy's name begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    cause: Cause,
+    words: String,
+}
+
+/// The kind of a [`Failure`], in a closed set so that it can be a metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Cause {
+    /// Its time was used up.
+    Time,
+    /// It wanted more memory than it has.
+    Memory,
+    /// It trapped: a panic, a fault, a stack overflow.
+    Trap,
+    /// It passed more to the host than is let through.
+    Data,
+    /// It said that it failed.
+    Error,
+    /// It gave a reference that cannot be used.
+    Reference,
+    /// It could not be started.
+    Start,
+}
+
+impl Cause {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Memory => "memory",
+            Self::Trap => "trap",
+            Self::Data => "data",
+            Self::Error => "error",
+            Self::Reference => "reference",
+            Self::Start => "start",
+        }
+    }
+}
+
+impl Failure {
+    /// Nothing is left of the time that a policy has for a request.
+    pub(crate) fn time(limit: Duration) -> Self {
+        Self::new(Cause::Time, format!("took longer than {limit:?}"))
+    }
+
+    /// The policy's own error.
+    pub(crate) fn error(text: &str) -> Self {
+        Self::new(Cause::Error, format!("failed: {}", one_line(text, 100)))
+    }
+
+    /// A reference that is none, or leads nowhere.
+    pub(crate) fn reference(problem: &impl fmt::Display) -> Self {
+        Self::new(Cause::Reference, format!("gave an unusable reference: {}", one_line(&problem.to_string(), 200)))
+    }
+
+    /// What wasmtime says of a call that did not return, or of an instance that did not come to be.
+    pub(crate) fn of(error: &wasmtime::Error, time: Duration) -> Self {
+        if let Some(trap) = error.downcast_ref::<Trap>() {
+            return match trap {
+                Trap::Interrupt => Self::time(time),
+                Trap::UnreachableCodeReached => Self::new(Cause::Trap, "panicked".to_owned()),
+                // A guest's own stack is in its memory, so running out of it looks like any other stray access.
+                Trap::MemoryOutOfBounds => Self::new(Cause::Trap, "had a memory fault or a stack overflow".to_owned()),
+                Trap::StackOverflow => Self::new(Cause::Trap, "had a stack overflow".to_owned()),
+                other => Self::new(Cause::Trap, format!("trapped: {other}")),
+            };
+        }
+        if let Some(exceeded) = error.downcast_ref::<MemoryExceeded>() {
+            return Self::new(Cause::Memory, format!("wanted {exceeded}"));
+        }
+        if error.is::<PoolConcurrencyLimitError>() {
+            return Self::new(Cause::Start, "found no free slot to run in".to_owned());
+        }
+        let detail = error.root_cause().to_string();
+        // The error's type is private to wasmtime; a test holds its text.
+        if detail.contains("fuel allocated for hostcalls has been exhausted") {
+            return Self::new(Cause::Data, "passed too much text to the host at once".to_owned());
+        }
+        Self::new(Cause::Trap, format!("broke the contract: {}", one_line(&detail, 100)))
+    }
+
+    pub(crate) fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    fn new(cause: Cause, words: String) -> Self {
+        Self { cause, words }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+/// Text from a guest, fit for a warning header, an annotation and a log: bounded, and without control characters.
+pub(crate) fn one_line(text: &str, most_chars: usize) -> String {
+    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut line: String = chars.by_ref().take(most_chars).collect();
+    if chars.next().is_some() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_text_is_one_bounded_line() {
+        assert_eq!(one_line("a\r\nb\u{7f}c", 10), "a  b c");
+        assert_eq!(one_line("ééééé", 5), "ééééé");
+        assert_eq!(one_line("éééééé", 5), "ééééé…");
+    }
+}

@@ -1,0 +1,122 @@
+use std::sync::Arc;
+
+use cache_registry_core::{PodFacts, Reference};
+use wasmtime::component::Resource;
+
+use crate::bindings::{host, types};
+use crate::engine::Engine;
+use crate::load::Identity;
+use crate::memory::Memory;
+
+/// What one instance has of the host: the other side of every function that a policy can call.
+pub(crate) struct Host {
+    pub(crate) memory: Memory,
+    engine: Engine,
+    policy: Arc<Identity>,
+    pod: Arc<PodFacts>,
+    log_left: usize,
+}
+
+/// The pod under review. There is one in an instance, [`Host`] has it, and handles need not tell which they mean.
+#[allow(unreachable_pub, reason = "the generated code exports it")]
+pub struct Pod;
+
+/// Bytes of log that one instance has.
+const LOG: usize = 8 << 10;
+
+impl Pod {
+    pub(crate) fn handle() -> Resource<Pod> {
+        Resource::new_borrow(0)
+    }
+}
+
+impl Host {
+    pub(crate) fn new(engine: Engine, policy: Arc<Identity>, pod: Arc<PodFacts>) -> Self {
+        Self { memory: Memory::limited_to(engine.limits().memory), engine, policy, pod, log_left: LOG }
+    }
+}
+
+impl host::Host for Host {
+    fn log(&mut self, level: host::Level, message: String) {
+        if self.log_left == 0 {
+            return;
+        }
+        let policy = self.policy.name.as_str();
+        let end = message.floor_char_boundary(self.log_left);
+        // As a field and not as the event's message: what a guest says is quoted, so that no line break of its
+        // makes it look like a line of ours.
+        let said = &message[..end];
+        match level {
+            host::Level::Debug => tracing::debug!(policy, said, "policy says"),
+            host::Level::Info => tracing::info!(policy, said, "policy says"),
+            host::Level::Warn => tracing::warn!(policy, said, "policy says"),
+            host::Level::Error => tracing::error!(policy, said, "policy says"),
+        }
+        // Empty lines are not free.
+        self.log_left = if end < message.len() { 0 } else { self.log_left.saturating_sub(end.max(64)) };
+        if self.log_left == 0 {
+            tracing::warn!(
+                policy,
+                "policy said more than the {LOG} bytes that it may for one pod; the rest is dropped"
+            );
+        }
+    }
+
+    fn settings(&mut self) -> String {
+        self.policy.settings.clone()
+    }
+
+    fn node_registry(&mut self) -> String {
+        self.engine.node_address().authority().to_owned()
+    }
+
+    fn node_address(&mut self, source: String) -> Result<String, String> {
+        let source: Reference = source.parse().map_err(|error| format!("{error}"))?;
+        Ok(self.engine.node_address().of(&source).to_string())
+    }
+}
+
+impl types::Host for Host {}
+
+impl types::HostPod for Host {
+    fn namespace(&mut self, _: Resource<Pod>) -> String {
+        self.pod.namespace.clone()
+    }
+
+    fn name(&mut self, _: Resource<Pod>) -> Option<String> {
+        self.pod.name.clone()
+    }
+
+    fn label(&mut self, _: Resource<Pod>, key: String) -> Option<String> {
+        self.pod.labels.get(&key).cloned()
+    }
+
+    fn labels(&mut self, _: Resource<Pod>) -> Vec<(String, String)> {
+        self.pod.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    fn annotation(&mut self, _: Resource<Pod>, key: String) -> Option<String> {
+        self.pod.annotations.get(&key).cloned()
+    }
+
+    fn service_account(&mut self, _: Resource<Pod>) -> String {
+        self.pod.service_account.clone()
+    }
+
+    fn owner(&mut self, _: Resource<Pod>) -> Option<types::Owner> {
+        let owner = self.pod.owner.as_ref()?;
+        Some(types::Owner {
+            api_version: owner.api_version.clone(),
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+        })
+    }
+
+    fn json(&mut self, _: Resource<Pod>) -> String {
+        self.pod.json.to_string()
+    }
+
+    fn drop(&mut self, _: Resource<Pod>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}

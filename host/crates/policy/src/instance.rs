@@ -1,0 +1,82 @@
+use std::sync::Arc;
+
+use cache_registry_core::{ContainerFacts, PodFacts};
+use wasmtime::Store;
+use wasmtime::component;
+
+use crate::bindings::types::{Rewritten, Verdict};
+use crate::bindings::{check, filter, rewrite};
+use crate::engine::Engine;
+use crate::host::{Host, Pod};
+use crate::load::{Exports, Policy};
+
+/// A component brought to life in a store of its own, within the engine's limits. After a call that ends in an error
+/// it answers no other.
+pub(crate) struct Instance {
+    store: Store<Host>,
+    instance: component::Instance,
+    filter: Option<filter::Guest>,
+    rewrite: Option<rewrite::Guest>,
+}
+
+/// Bytes that a guest passes to the host in one call: references, reasons and lines of a log are far below.
+const PASSED: usize = 64 << 10;
+
+impl Instance {
+    /// An instance that has `ticks` to start and to answer.
+    pub(crate) fn new(engine: &Engine, policy: &Policy, pod: Arc<PodFacts>, ticks: u64) -> wasmtime::Result<Self> {
+        let mut store = Store::new(engine.wasmtime(), Host::new(engine.clone(), policy.identity.clone(), pod));
+        store.limiter(|host| &mut host.memory);
+        store.set_hostcall_fuel(PASSED);
+        store.set_epoch_deadline(ticks);
+        let instance = policy.component.instantiate(&mut store)?;
+        Ok(Self { store, instance, filter: None, rewrite: None })
+    }
+
+    /// Compares its functions with the contract.
+    pub(crate) fn compare(&mut self, exports: &Exports) -> wasmtime::Result<()> {
+        self.filter = exports.filter.as_ref().map(|export| export.load(&mut self.store, &self.instance)).transpose()?;
+        self.rewrite =
+            exports.rewrite.as_ref().map(|export| export.load(&mut self.store, &self.instance)).transpose()?;
+        if let Some(export) = &exports.check {
+            export.load(&mut self.store, &self.instance)?;
+        }
+        Ok(())
+    }
+
+    /// From now on it has `ticks`.
+    pub(crate) fn has(&mut self, ticks: u64) {
+        self.store.set_epoch_deadline(ticks);
+    }
+
+    /// Asks whether the policy's settings are right.
+    pub(crate) fn check(&mut self, export: &check::GuestIndices) -> wasmtime::Result<Result<(), String>> {
+        export.load(&mut self.store, &self.instance)?.call_check(&mut self.store)
+    }
+
+    /// Asks whether a container's image is cached.
+    pub(crate) fn filter(
+        &mut self,
+        export: &filter::GuestIndices,
+        container: &ContainerFacts,
+    ) -> wasmtime::Result<Verdict> {
+        let guest = match &mut self.filter {
+            Some(guest) => guest,
+            none => none.insert(export.load(&mut self.store, &self.instance)?),
+        };
+        guest.call_filter(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into())
+    }
+
+    /// Asks under which reference nodes pull a container's image.
+    pub(crate) fn rewrite(
+        &mut self,
+        export: &rewrite::GuestIndices,
+        container: &ContainerFacts,
+    ) -> wasmtime::Result<Result<Option<Rewritten>, String>> {
+        let guest = match &mut self.rewrite {
+            Some(guest) => guest,
+            none => none.insert(export.load(&mut self.store, &self.instance)?),
+        };
+        guest.call_rewrite(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into())
+    }
+}

@@ -1,0 +1,35 @@
+//! Runs policies: WebAssembly components of the package `cache-registry:policy`, whose contract is in `wit/`.
+//!
+//! An [`Engine`] compiles and checks components ([`Engine::load`]); a [`PolicySet`] asks them, in order, about the
+//! containers of one pod and gives a verdict for each. A policy can do nothing but answer: it is given the pod, its
+//! settings and a log, and its time, its memory and what it passes to the host are limited ([`Limits`]). One that
+//! fails costs the image in question its caching, and nothing else.
+//!
+//! ```text
+//! bytes ──load──▶ Policy ─┐            ┌─ instance (filter) ─┐
+//!                         ├─▶ PolicySet ── instance (filter) ─┼─▶ Verdict per container
+//! bytes ──load──▶ Policy ─┘     ▲      └─ instance (rewrite) ┘
+//!                               │
+//!            PodFacts, ContainerFacts     fresh for each request, on a thread that may block
+//! ```
+//!
+//! Instances are made for one request and one policy from what was compiled and linked before, in slots that are
+//! reused, which takes microseconds. Guests run on blocking threads, so that one that loops delays no other request;
+//! a semaphore, no larger than the pool of slots, bounds how many run at once.
+
+mod bindings;
+pub mod built_in;
+mod engine;
+mod failure;
+mod host;
+mod instance;
+mod load;
+mod memory;
+mod metrics;
+mod session;
+mod set;
+
+pub use engine::{Engine, Limits, SetupError};
+pub use load::{LoadError, Policy};
+pub use metrics::Metrics;
+pub use set::{MOST_POLICIES, PolicySet, TooManyPolicies};

@@ -1,0 +1,116 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cache_registry_core::{ContainerFacts, PodFacts, Reference};
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::bindings::types::{Rewritten, Verdict};
+use crate::bindings::{filter, rewrite};
+use crate::engine::Engine;
+use crate::failure::{Cause, Failure};
+use crate::instance::Instance;
+use crate::load::Policy;
+
+/// What one policy does for one request: it is instantiated when first asked, and accounts for its time.
+///
+/// An instance that trapped is replaced when the next container is put to the policy, as long as time is left; when
+/// none is, every further question fails without being put.
+pub(crate) struct Session<'r> {
+    engine: &'r Engine,
+    policy: &'r Policy,
+    pod: &'r Arc<PodFacts>,
+    instance: Option<Instance>,
+    ticks_left: u64,
+    took: Duration,
+    durations: &'r Histogram,
+}
+
+/// An image under a new reference, and where the cache fetches it from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rewriting {
+    pub(crate) image: Reference,
+    pub(crate) source: Reference,
+}
+
+impl<'r> Session<'r> {
+    pub(crate) fn new(
+        engine: &'r Engine,
+        policy: &'r Policy,
+        pod: &'r Arc<PodFacts>,
+        durations: &'r Histogram,
+    ) -> Self {
+        Self { engine, policy, pod, instance: None, ticks_left: engine.ticks(), took: Duration::ZERO, durations }
+    }
+
+    /// Whether the container's image is cached.
+    pub(crate) fn filter(
+        &mut self,
+        export: &filter::GuestIndices,
+        container: &ContainerFacts,
+    ) -> Result<Verdict, Failure> {
+        self.call(|instance| instance.filter(export, container))
+    }
+
+    /// Under which reference nodes pull the container's image; `None` where the policy has no opinion.
+    pub(crate) fn rewrite(
+        &mut self,
+        export: &rewrite::GuestIndices,
+        container: &ContainerFacts,
+    ) -> Result<Option<Rewriting>, Failure> {
+        let answer = self.call(|instance| instance.rewrite(export, container))?;
+        let rewritten = answer.map_err(|complaint| Failure::error(&complaint))?;
+        rewritten.map(|rewritten| self.usable(&rewritten)).transpose()
+    }
+
+    fn call<T>(&mut self, question: impl FnOnce(&mut Instance) -> wasmtime::Result<T>) -> Result<T, Failure> {
+        let time = self.engine.limits().time;
+        if self.ticks_left == 0 {
+            return Err(Failure::time(time));
+        }
+        let (began, tick) = (Instant::now(), self.engine.now());
+        let answer = self.ready().and_then(question);
+        self.took += began.elapsed();
+        self.ticks_left = self.ticks_left.saturating_sub(self.engine.now() - tick);
+        answer.map_err(|error| {
+            tracing::debug!(policy = self.policy.name(), ?error, "call failed");
+            self.instance = None;
+            let failure = Failure::of(&error, time);
+            if failure.cause() == Cause::Time {
+                self.ticks_left = 0;
+            }
+            failure
+        })
+    }
+
+    fn ready(&mut self) -> wasmtime::Result<&mut Instance> {
+        match &mut self.instance {
+            Some(instance) => {
+                instance.has(self.ticks_left);
+                Ok(instance)
+            }
+            none => Ok(none.insert(Instance::new(self.engine, self.policy, self.pod.clone(), self.ticks_left)?)),
+        }
+    }
+
+    /// Reads references of a policy, and keeps nodes from being sent where nothing is kept for them.
+    fn usable(&self, rewritten: &Rewritten) -> Result<Rewriting, Failure> {
+        let read = |text: &str| text.parse::<Reference>().map_err(|error| Failure::reference(&error));
+        let (image, source) = (read(&rewritten.image)?, read(&rewritten.source)?);
+        let node = self.engine.node_address();
+        if node.serves(&source) {
+            return Err(Failure::reference(&format_args!("the source {source} is at the address of the nodes' cache")));
+        }
+        if node.serves(&image) && image != node.of(&source) {
+            return Err(Failure::reference(&format_args!("{image} is not where nodes pull {source}")));
+        }
+        Ok(Rewriting { image, source })
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if !self.took.is_zero() {
+            self.durations.observe(self.took.as_secs_f64());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The decision functions natively and as components: one table, the same answers.
+
+use std::sync::Arc;
+
+use cache_registry_core::{ContainerFacts, ContainerKind, Decision, NodeAddress, PodFacts, PullPolicy, Verdict};
+use cache_registry_policy::{LoadError, Metrics, PolicySet, built_in};
+use prometheus_client::registry::Registry;
+use rstest::rstest;
+
+use crate::{cached, container, decide, engine, ignored};
+
+const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn own_registries() -> Vec<String> {
+    vec!["cache.example".to_owned(), "registry.svc:5000".to_owned()]
+}
+
+/// The built-in policies as plain functions.
+fn natively(container: &ContainerFacts) -> Verdict {
+    let node = NodeAddress::default();
+    let settings = built_in::default_filter_settings(&own_registries());
+    let rules = default_filter::Rules::new(node.authority().to_owned(), &settings);
+    let image = &container.image;
+    let (registry, repository) = (image.registry().to_owned(), image.repository().to_owned());
+    let (tag, digest) = (image.tag().map(ToOwned::to_owned), image.digest().map(ToString::to_string));
+    let filtered = rules.verdict(
+        &default_filter::Container {
+            name: container.name.clone(),
+            kind: default_filter::ContainerKind::Regular,
+            pull_policy: match container.pull_policy {
+                PullPolicy::Always => default_filter::PullPolicy::Always,
+                PullPolicy::IfNotPresent => default_filter::PullPolicy::IfNotPresent,
+                PullPolicy::Never => default_filter::PullPolicy::Never,
+            },
+        },
+        &default_filter::Image {
+            registry: registry.clone(),
+            repository: repository.clone(),
+            tag: tag.clone(),
+            digest: digest.clone(),
+        },
+    );
+    match filtered {
+        default_filter::Verdict::Pass => panic!("it is the last"),
+        default_filter::Verdict::Ignore(reason) => ignored("default-filter", &reason),
+        default_filter::Verdict::Cache => {
+            let image = default_rewrite::Image { registry, repository, tag, digest };
+            let rewritten =
+                default_rewrite::rewritten(&image, |source| Ok(node.of(&source.parse().unwrap()).to_string())).unwrap();
+            let (image, source) = (rewritten.image.parse().unwrap(), rewritten.source.parse().unwrap());
+            let decision = Decision::Rewritten { image, source };
+            Verdict { decision, policy: Some("default-rewrite".to_owned()), warnings: Vec::new() }
+        }
+    }
+}
+
+#[rstest]
+#[case::short("nginx", PullPolicy::Always, None)]
+#[case::tag("reg.example/a/b/c:1.27", PullPolicy::IfNotPresent, None)]
+#[case::port("reg.example:5000/app:1", PullPolicy::IfNotPresent, None)]
+#[case::digest(&format!("reg.example/app@sha256:{HEX}"), PullPolicy::Always, None)]
+#[case::tag_and_digest(&format!("nginx:1.27@sha256:{HEX}"), PullPolicy::Always, None)]
+#[case::never("nginx", PullPolicy::Never, Some("imagePullPolicy is Never"))]
+#[case::node_address(
+    "localhost:7439/docker.io/library/nginx:1",
+    PullPolicy::Always,
+    Some("it is pulled through the cache already")
+)]
+#[case::own("cache.example/a:1", PullPolicy::Always, Some("cache.example is the cache's own registry"))]
+#[case::own_with_port(
+    "registry.svc:5000/a:1",
+    PullPolicy::Always,
+    Some("registry.svc:5000 is the cache's own registry")
+)]
+#[case::port_of_another("registry.svc:5001/a:1", PullPolicy::Always, None)]
+#[tokio::test]
+async fn components_decide_as_the_native_functions_do(
+    #[case] image: &str,
+    #[case] pull_policy: PullPolicy,
+    #[case] ignored_for: Option<&str>,
+) {
+    let metrics = Metrics::register(&mut Registry::default());
+    let set = PolicySet::built_in(engine(), &own_registries(), metrics).unwrap();
+    let container = ContainerFacts { pull_policy, ..container(image) };
+    let expected = ignored_for.map_or_else(|| cached(image), |reason| ignored("default-filter", reason));
+    assert_eq!(natively(&container), expected);
+    assert_eq!(set.decide(Arc::new(PodFacts::default()), vec![container]).await, [expected]);
+}
+
+#[rstest]
+#[case(ContainerKind::Init)]
+#[case(ContainerKind::Regular)]
+#[case(ContainerKind::Ephemeral)]
+#[tokio::test]
+async fn containers_of_every_kind_are_cached(#[case] kind: ContainerKind) {
+    let metrics = Metrics::register(&mut Registry::default());
+    let set = PolicySet::built_in(engine(), &[], metrics).unwrap();
+    let container = ContainerFacts { kind, ..container("a:1") };
+    assert_eq!(set.decide(Arc::new(PodFacts::default()), vec![container]).await, [cached("a:1")]);
+}
+
+#[tokio::test]
+async fn each_container_has_its_verdict_in_its_place() {
+    let metrics = Metrics::register(&mut Registry::default());
+    let set = PolicySet::built_in(engine(), &own_registries(), metrics).unwrap();
+    let own = ignored("default-filter", "cache.example is the cache's own registry");
+    assert_eq!(decide(&set, &["a:1", "cache.example/b:1", "c:1"]).await, [cached("a:1"), own, cached("c:1")]);
+    assert_eq!(decide(&set, &[]).await, []);
+}
+
+#[test]
+fn a_wrong_registry_host_is_refused_at_load() {
+    let metrics = Metrics::register(&mut Registry::default());
+    let error = PolicySet::built_in(engine(), &["http://registry.svc".to_owned()], metrics).unwrap_err();
+    assert!(matches!(&error, LoadError::Settings(text) if text.contains("line 1: \"http://registry.svc\"")), "{error}");
+}
+
+#[test]
+fn the_components_are_small_and_import_nothing_of_wasi() {
+    for component in [built_in::DEFAULT_FILTER, built_in::DEFAULT_REWRITE] {
+        assert!(component.len() < 48 << 10, "{} bytes", component.len());
+        assert!(!component.windows(5).any(|window| window == b"wasi:"));
+    }
+}

@@ -1,0 +1,72 @@
+//! Policies through the real engine: the built-in components, and guests that are written to fail in one way each.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by them, in its helpers too")]
+
+mod built_in;
+mod busy;
+mod guest;
+mod limits;
+mod load;
+mod log;
+mod order;
+mod pod;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_registry_core::{ContainerFacts, ContainerKind, Decision, NodeAddress, PodFacts, PullPolicy, Verdict};
+use cache_registry_policy::{Engine, Limits, Metrics, Policy, PolicySet, built_in as components};
+use prometheus_client::registry::Registry;
+
+const LIMITS: Limits =
+    Limits { time: Duration::from_millis(50), memory: 8 << 20, concurrency: 4, wait: Duration::from_secs(20) };
+
+fn engine() -> Engine {
+    Engine::new(&LIMITS, NodeAddress::default()).unwrap()
+}
+
+fn policy(engine: &Engine, name: &str, wasm: &[u8]) -> Arc<Policy> {
+    Arc::new(engine.load(name, wasm, "").unwrap_or_else(|error| panic!("{name}: {error}")))
+}
+
+/// The policies, and after them those that are built in.
+fn set_of(engine: &Engine, mut policies: Vec<Arc<Policy>>) -> PolicySet {
+    policies.extend(components::load(engine, &[]).unwrap());
+    PolicySet::new(engine.clone(), policies, Metrics::register(&mut Registry::default())).unwrap()
+}
+
+/// A set of one guest, under the name `guest`, and the policies that are built in.
+fn set_with(wasm: &[u8]) -> PolicySet {
+    let engine = engine();
+    let guest = policy(&engine, "guest", wasm);
+    set_of(&engine, vec![guest])
+}
+
+fn container(image: &str) -> ContainerFacts {
+    ContainerFacts {
+        name: "web".to_owned(),
+        kind: ContainerKind::Regular,
+        pull_policy: PullPolicy::IfNotPresent,
+        image: image.parse().unwrap(),
+    }
+}
+
+async fn decide(set: &PolicySet, images: &[&str]) -> Vec<Verdict> {
+    set.decide(Arc::new(PodFacts::default()), images.iter().map(|image| container(image)).collect()).await
+}
+
+/// What the built-in policies make of an image.
+fn cached(image: &str) -> Verdict {
+    let source = image.parse().unwrap();
+    let decision = Decision::Rewritten { image: NodeAddress::default().of(&source), source };
+    Verdict { decision, policy: Some("default-rewrite".to_owned()), warnings: Vec::new() }
+}
+
+fn ignored(policy: &str, reason: &str) -> Verdict {
+    let decision = Decision::LeftAlone { reason: reason.to_owned() };
+    Verdict { decision, policy: Some(policy.to_owned()), warnings: Vec::new() }
+}
+
+/// What becomes of an image when the guest failed.
+fn failed(warning: &str) -> Verdict {
+    Verdict { warnings: vec![warning.to_owned()], ..ignored("guest", warning) }
+}

@@ -1,0 +1,142 @@
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use cache_registry_runtime::Shutdown;
+use futures::future::join_all;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+/// How long pulls in flight may take to end once shutdown has begun; then they are cut, and containerd continues them
+/// at the next proxy. The pod's `terminationGracePeriodSeconds` has to be longer.
+pub const GRACE: Duration = Duration::from_secs(30);
+
+/// What a server allows its clients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    /// Connections at once. A node's runtime needs a few dozen; more wait in the backlog.
+    pub(crate) connections: usize,
+    /// For the headers of a request; a connection that idles for so long is closed.
+    pub(crate) headers: Duration,
+    /// For a client to read what it was sent.
+    pub(crate) unread: Duration,
+    /// For pulls in flight when shutdown begins.
+    pub(crate) grace: Duration,
+}
+
+/// containerd gives up on a pull without progress after 5 minutes, and so does the proxy.
+const ALLOWANCE: Allowance = Allowance {
+    connections: 1024,
+    headers: Duration::from_secs(60),
+    unread: Duration::from_mins(5),
+    grace: GRACE,
+};
+
+/// What a connection may hold of a response. 64 streams stay within 8 MiB.
+const LARGEST_WRITE: usize = 128 * 1024;
+
+/// Serves plain HTTP/1.1 on every listener until shutdown begins, then lets pulls in flight end, for [`GRACE`] at
+/// most. Idle connections are closed at once.
+///
+/// A client that greets with TLS gets `HTTP/1.1 400`: containerd takes that as the sign to speak plain HTTP.
+pub async fn serve(listeners: Vec<TcpListener>, router: Router, shutdown: Shutdown) {
+    serve_allowing(ALLOWANCE, listeners, router, shutdown).await;
+}
+
+pub(crate) async fn serve_allowing(
+    allowance: Allowance,
+    listeners: Vec<TcpListener>,
+    router: Router,
+    shutdown: Shutdown,
+) {
+    let server = Server {
+        allowance,
+        router,
+        room: Arc::new(Semaphore::new(allowance.connections)),
+        graceful: GracefulShutdown::new(),
+        over: CancellationToken::new(),
+    };
+    tokio::select! {
+        _ = join_all(listeners.iter().map(|listener| server.accept(listener))) => {}
+        () = shutdown.wait() => {}
+    }
+    drop(listeners);
+    let Server { graceful, over, .. } = server;
+    tracing::info!(connections = graceful.count(), "draining");
+    if tokio::time::timeout(allowance.grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!(grace = ?allowance.grace, "pulls were still in flight after the grace and are cut");
+        over.cancel();
+    }
+}
+
+struct Server {
+    allowance: Allowance,
+    router: Router,
+    room: Arc<Semaphore>,
+    graceful: GracefulShutdown,
+    /// The grace is over.
+    over: CancellationToken,
+}
+
+impl Server {
+    async fn accept(&self, listener: &TcpListener) {
+        loop {
+            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let connection = converse(self.allowance, stream, self.router.clone(), self.graceful.watcher());
+                    let over = self.over.clone();
+                    tokio::spawn(async move {
+                        over.run_until_cancelled(connection).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    // Out of file descriptors, most likely: at once it would be no better.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn converse(
+    allowance: Allowance,
+    stream: TcpStream,
+    router: Router,
+    watcher: Watcher,
+) {
+    if let Err(error) = prepare(&stream, allowance.unread) {
+        tracing::debug!(%error, "socket options");
+    }
+    let service = service_fn(move |request: Request<Incoming>| {
+        let router = router.clone();
+        async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(allowance.headers)
+        .max_buf_size(LARGEST_WRITE)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+fn prepare(stream: &TcpStream, unread: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_user_timeout(Some(unread))
+}

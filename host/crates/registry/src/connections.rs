@@ -1,0 +1,215 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use moka::future::Cache;
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use url::Url;
+
+use crate::connect::{Connector, Reach, host_and_port};
+use crate::error::Leg;
+use crate::exchange::{Endpoint, Sent};
+use crate::registries::Place;
+use crate::token::Tokens;
+use crate::{Error, Registries, Repository};
+
+/// Connections to registries: pools, trust, tokens, and who may be connected to. Clones share them.
+#[derive(Clone)]
+pub struct Connections(Arc<Shared>);
+
+/// How long to wait for registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the registry inside the cluster, which is near or sick.
+    pub cache: Waits,
+    /// For every other registry.
+    pub upstream: Waits,
+}
+
+/// How long to wait for one registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// Until there is a connection: name resolution, TCP and TLS.
+    pub connect: Duration,
+    /// From the beginning of a read, the connection included, to the headers of its answer.
+    pub first_byte: Duration,
+    /// Between two pieces of a body, in either direction. A manifest has to be whole within it.
+    pub idle: Duration,
+    /// From the end of a write to the headers of its answer. A registry may move a whole blob before it answers.
+    pub commit: Duration,
+}
+
+/// Why no registry can be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The TLS library refuses its own defaults.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            cache: Waits {
+                connect: Duration::from_secs(1),
+                first_byte: Duration::from_secs(2),
+                idle: Duration::from_secs(10),
+                commit: Duration::from_mins(2),
+            },
+            upstream: Waits {
+                connect: Duration::from_secs(5),
+                first_byte: Duration::from_secs(15),
+                idle: Duration::from_secs(30),
+                commit: Duration::from_mins(2),
+            },
+        }
+    }
+}
+
+impl Connections {
+    /// Reads the system's CA certificates; makes no connection.
+    pub fn new(registries: Registries, timeouts: Timeouts) -> Result<Self, SetupError> {
+        let named = registries.all_places().filter_map(|place| host_and_port(&place.url)).collect();
+        let reach = Reach::Public(Arc::new(named));
+        let roots = public_roots();
+        let mut own_cas: Vec<OwnCa> = Vec::new();
+        for certificates in registries.all_places().filter_map(|place| place.ca.as_ref()) {
+            if own_cas.iter().all(|known| known.certificates != *certificates) {
+                let mut roots = roots.clone();
+                for certificate in certificates.iter() {
+                    roots.add(certificate.clone())?;
+                }
+                let clients = Clients::new(roots, &reach, &timeouts)?;
+                own_cas.push(OwnCa { certificates: Arc::clone(certificates), clients });
+            }
+        }
+        let clients = Clients::new(roots, &reach, &timeouts)?;
+        let homes = Cache::builder().max_capacity(20_000).build();
+        Ok(Self(Arc::new(Shared { registries, timeouts, reach, clients, own_cas, tokens: Tokens::new(), homes })))
+    }
+
+    /// A repository of an upstream registry. `registry` is the host as it stands in references.
+    ///
+    /// Reads go to the mirrors that the registries file gives, in order, and at last to the registry itself.
+    pub fn upstream(&self, registry: &str, repository: &str) -> Repository {
+        let name: Arc<str> = registry.into();
+        let places = self.0.registries.places(registry);
+        let endpoints = match places {
+            Ok(places) => Ok(places.iter().map(|place| self.endpoint(Leg::Upstream, &name, place)).collect()),
+            Err(error) => Err(Error::nowhere(registry, error)),
+        };
+        Repository::new(self.clone(), endpoints, repository)
+    }
+
+    /// A repository of the registry inside the cluster, whose address is chosen by whoever runs it: the guard does not
+    /// ask where it is. Where the registries file names its host, that entry's CA is trusted.
+    pub fn cache(&self, endpoint: &Url, repository: &str) -> Repository {
+        let same = |place: &&Place| host_and_port(&place.url) == host_and_port(endpoint);
+        let ca = self.0.registries.all_places().find(same).and_then(|place| place.ca.clone());
+        let name: Arc<str> = endpoint.host_str().unwrap_or_default().into();
+        let endpoint = self.endpoint(Leg::Cache, &name, &Place { url: endpoint.clone(), ca });
+        Repository::new(self.clone(), Ok(Arc::from([endpoint])), repository)
+    }
+
+    /// The registries file.
+    pub fn registries(&self) -> &Registries {
+        &self.0.registries
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    /// In which repository of a registry a blob was last seen, by the registry's URL and the digest: where a new
+    /// repository can mount it from.
+    pub(crate) fn homes(&self) -> &Cache<(Url, String), Arc<str>> {
+        &self.0.homes
+    }
+
+    fn endpoint(&self, leg: Leg, registry: &Arc<str>, place: &Place) -> Endpoint {
+        let shared = &self.0;
+        let own = place.ca.as_ref().and_then(|ca| shared.own_cas.iter().find(|own| own.certificates == *ca));
+        let clients = own.map_or(&shared.clients, |own| &own.clients);
+        let (client, waits, reach) = match leg {
+            Leg::Cache => (&clients.cache, shared.timeouts.cache, Reach::Everything),
+            Leg::Upstream => (&clients.upstream, shared.timeouts.upstream, shared.reach.clone()),
+        };
+        let (registry, url, client) = (Arc::clone(registry), place.url.clone(), client.clone());
+        Endpoint { leg, registry, url, waits, reach, client }
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { registries, timeouts, .. } = &*self.0;
+        f.debug_struct("Connections")
+            .field("registries", registries)
+            .field("timeouts", timeouts)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    registries: Registries,
+    timeouts: Timeouts,
+    reach: Reach,
+    clients: Clients,
+    own_cas: Vec<OwnCa>,
+    tokens: Tokens,
+    homes: Cache<(Url, String), Arc<str>>,
+}
+
+/// Clients that trust a CA of the registries file beside the public ones. A redirect of such a registry, to a store
+/// behind the same CA, is followed with the same trust.
+struct OwnCa {
+    certificates: Arc<[CertificateDer<'static>]>,
+    clients: Clients,
+}
+
+struct Clients {
+    cache: Client<Connector, Sent>,
+    upstream: Client<Connector, Sent>,
+}
+
+impl Clients {
+    fn new(roots: RootCertStore, reach: &Reach, timeouts: &Timeouts) -> Result<Self, SetupError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        // HTTP/1.1 on both legs: one connection a stream has no window shared with other streams, and bounded memory.
+        let tls = Arc::new(tls.with_root_certificates(roots).with_no_client_auth());
+        let cache = Connector::new(Reach::Everything, Arc::clone(&tls), timeouts.cache.connect);
+        let upstream = Connector::new(reach.clone(), tls, timeouts.upstream.connect);
+        Ok(Self { cache: client(cache), upstream: client(upstream) })
+    }
+}
+
+/// What a stream may hold in its connection's buffer: 64 of them stay within 8 MiB, and a read of this size is no
+/// slower than a larger one.
+const LARGEST_READ: usize = 128 * 1024;
+
+fn client(connector: Connector) -> Client<Connector, Sent> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(32)
+        .http1_max_buf_size(LARGEST_READ)
+        .build(connector)
+}
+
+/// The system's CA certificates; in an image that has none, Mozilla's as they were at build time.
+fn public_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::warn!(%error, "some of the system's CA certificates cannot be read");
+    }
+    roots.add_parsable_certificates(native.certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}

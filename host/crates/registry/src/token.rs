@@ -1,0 +1,225 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Method};
+use moka::Expiry;
+use moka::future::Cache;
+use serde::Deserialize;
+use url::Url;
+
+use crate::Error;
+use crate::challenge::Challenge;
+use crate::exchange::{Ask, Endpoint, Payload};
+
+/// Tokens of registries' token services, each kept until shortly before it runs out and fetched once however many ask
+/// for it (<https://distribution.github.io/distribution/spec/auth/token/>).
+///
+/// Anonymous ones: for what everybody may read, Docker Hub and others want a token all the same.
+#[derive(Clone)]
+pub(crate) struct Tokens {
+    tokens: Cache<Grant, Token>,
+    /// What each registry asked for when it last answered 401, so that the next request brings it along.
+    asked_for: Cache<Need, Grant>,
+}
+
+/// What a token is good for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Grant {
+    realm: Url,
+    service: Option<String>,
+    scope: String,
+}
+
+/// Who needs a token, and what for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Need {
+    pub(crate) endpoint: Url,
+    pub(crate) repository: Arc<str>,
+    pub(crate) access: Access,
+}
+
+/// What is done to a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Access {
+    Pull,
+    Push,
+}
+
+#[derive(Clone)]
+struct Token {
+    /// `Bearer …`, marked as sensitive.
+    header: HeaderValue,
+    /// How long it is used.
+    lasts: Duration,
+}
+
+/// For tokens that do not say how long they last.
+const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// Not longer, whatever a token says: a registry's clock or keys may change.
+const LONGEST_LIFE: Duration = Duration::from_hours(1);
+/// A token is not used in its last moments, in which it may run out on the way.
+const MARGIN: Duration = Duration::from_secs(10);
+const LARGEST_ANSWER: usize = 256 * 1024;
+
+impl Tokens {
+    pub(crate) fn new() -> Self {
+        Self {
+            tokens: Cache::builder().max_capacity(2_000).expire_after(Life).build(),
+            asked_for: Cache::builder().max_capacity(2_000).time_to_live(LONGEST_LIFE).build(),
+        }
+    }
+
+    /// The `Authorization` that a request will need, as far as that is known from earlier ones.
+    pub(crate) async fn known(&self, endpoint: &Endpoint, need: &Need) -> Option<HeaderValue> {
+        let grant = self.asked_for.get(need).await?;
+        // A failure here would hide what the registry itself has to say: it is asked without a token.
+        self.fetched(endpoint, need, grant).await.ok()
+    }
+
+    /// The `Authorization` that meets the challenge of a 401. `refused` is what the request had brought along.
+    pub(crate) async fn obtained(
+        &self,
+        endpoint: &Endpoint,
+        need: &Need,
+        challenge: &HeaderMap,
+        refused: Option<&HeaderValue>,
+    ) -> Result<HeaderValue, Error> {
+        let asked = endpoint.asked(&need.repository, Method::GET, endpoint.url.clone());
+        let grant = match Challenge::of(challenge) {
+            Some(Challenge::Bearer { realm, service, scope }) => {
+                let realm = realm_url(&realm).map_err(|problem| asked.unauthorized(problem))?;
+                let scope = scope.unwrap_or_else(|| need.scope());
+                Grant { realm, service, scope }
+            }
+            Some(Challenge::Basic) => {
+                return Err(asked.unauthorized(
+                    "it wants a user name and a password, and there are none for it. Only what everybody may read can \
+                     be fetched; a mirror in the registries file may have it.",
+                ));
+            }
+            Some(Challenge::Other(scheme)) => {
+                return Err(asked.unauthorized(format_args!("it asks for authentication by {scheme}, not by a token.")));
+            }
+            None => return Err(asked.unauthorized("it answers 401 without saying which authentication it wants.")),
+        };
+        // Only the token that was refused is thrown away: another request may have brought a new one meanwhile.
+        if let Some(refused) = refused
+            && self.tokens.get(&grant).await.is_some_and(|token| token.header == *refused)
+        {
+            self.tokens.invalidate(&grant).await;
+        }
+        self.asked_for.insert(need.clone(), grant.clone()).await;
+        self.fetched(endpoint, need, grant).await
+    }
+
+    async fn fetched(&self, endpoint: &Endpoint, need: &Need, grant: Grant) -> Result<HeaderValue, Error> {
+        let fetching = fetch(endpoint, need, &grant);
+        let token = self.tokens.try_get_with(grant.clone(), fetching).await;
+        token.map(|token| token.header).map_err(|error| Error::clone(&error))
+    }
+}
+
+impl Need {
+    /// The scope to ask for where the challenge names none
+    /// (<https://distribution.github.io/distribution/spec/auth/scope/>).
+    fn scope(&self) -> String {
+        let actions = match self.access {
+            Access::Pull => "pull",
+            Access::Push => "pull,push",
+        };
+        format!("repository:{}:{actions}", self.repository)
+    }
+}
+
+fn realm_url(realm: &str) -> Result<Url, String> {
+    let shown: String = realm.chars().take(200).collect();
+    match Url::parse(realm) {
+        Ok(url)
+            if matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none() =>
+        {
+            Ok(url)
+        }
+        _ => Err(format!("its token service {shown:?} is no http or https URL.")),
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+async fn fetch(endpoint: &Endpoint, need: &Need, grant: &Grant) -> Result<Token, Error> {
+    let mut url = grant.realm.clone();
+    {
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = &grant.service {
+            query.append_pair("service", service);
+        }
+        query.append_pair("scope", &grant.scope);
+    }
+    let asked = endpoint.asked(&need.repository, Method::GET, url.clone());
+    if endpoint.url.scheme() == "https" && url.scheme() == "http" && !endpoint.reach.is_named(&url) {
+        return Err(asked.unauthorized(
+            "its token service would be asked without TLS, though the registry is not. Name the token service's host \
+             in the registries file if that is meant.",
+        ));
+    }
+    let ask = Ask {
+        method: Method::GET,
+        url,
+        headers: HeaderMap::new(),
+        repository: Arc::clone(&need.repository),
+        within: endpoint.waits.first_byte,
+        is_content_addressed: false,
+    };
+    let body = endpoint.exchange(ask, Payload::Empty, None).await?.response.into_body().whole(LARGEST_ANSWER).await?;
+    let answer: Answer =
+        serde_json::from_slice(&body).map_err(|_| asked.garbled("the token service's answer is not its JSON"))?;
+    let text = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
+    let header = text.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
+    let mut header = header.ok_or_else(|| asked.garbled("the token service's answer holds no token"))?;
+    header.set_sensitive(true);
+    Ok(Token { header, lasts: life(answer.expires_in) })
+}
+
+/// How long a token is used.
+fn life(expires_in: Option<u64>) -> Duration {
+    let life = expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(LONGEST_LIFE);
+    life.saturating_sub(MARGIN.min(life / 2))
+}
+
+struct Life;
+
+impl Expiry<Grant, Token> for Life {
+    fn expire_after_create(&self, _: &Grant, token: &Token, _: Instant) -> Option<Duration> {
+        Some(token.lasts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(None, 50)]
+    #[case(Some(300), 290)]
+    #[case(Some(10), 5)]
+    #[case(Some(0), 0)]
+    #[case(Some(u64::MAX), 3590)]
+    fn a_token_is_used_until_shortly_before_it_runs_out(#[case] expires_in: Option<u64>, #[case] seconds: u64) {
+        assert_eq!(life(expires_in), Duration::from_secs(seconds));
+    }
+
+    #[rstest]
+    #[case("https://auth.docker.io/token", true)]
+    #[case("http://x/token?a=b", true)]
+    #[case("file:///etc/passwd", false)]
+    #[case("/token", false)]
+    #[case("https://u:p@x/", false)]
+    fn a_token_service_is_reached_by_http(#[case] realm: &str, #[case] good: bool) {
+        assert_eq!(realm_url(realm).is_ok(), good);
+    }
+}

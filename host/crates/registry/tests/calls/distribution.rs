@@ -1,0 +1,77 @@
+//! The CNCF registry, as Debian packages it (2.8) and as it is today (3).
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use url::Url;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Version {
+    Two,
+    Three,
+}
+
+/// Serves on loopback, from a temporary folder, until it is dropped.
+pub(crate) struct Distribution {
+    pub(crate) url: Url,
+    process: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Distribution {
+    pub(crate) fn start(version: Version) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.yml");
+        let root = folder.path().join("data");
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
+            root.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(program(version));
+        command.arg("serve").arg(&config).env("OTEL_TRACES_EXPORTER", "none");
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap_or_else(|error| {
+            panic!("{} does not start ({error}): apt-get install docker-registry", program(version).display())
+        });
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let (found, url) = mpsc::channel();
+        // Reads on to the end, so that the registry never waits for its log to be read.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some((_, rest)) = line.split_once("listening on ") {
+                    let address: String = rest.chars().take_while(|c| !matches!(c, '"' | ',' | ' ')).collect();
+                    let _ = found.send(address);
+                }
+            }
+        });
+        let address = url.recv_timeout(Duration::from_secs(30));
+        let address = address.unwrap_or_else(|_| {
+            let _ = process.kill();
+            panic!("{version:?} does not say where it listens")
+        });
+        Self { url: Url::parse(&format!("http://{address}")).unwrap(), process, _folder: folder }
+    }
+}
+
+impl Drop for Distribution {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn program(version: Version) -> PathBuf {
+    match version {
+        Version::Two => "docker-registry".into(),
+        Version::Three => {
+            let build = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/tools/build.sh");
+            let built = Command::new(build).stderr(Stdio::inherit()).output().unwrap();
+            assert!(built.status.success(), "{build} failed: it needs Go, see the README");
+            PathBuf::from(String::from_utf8(built.stdout).unwrap().trim()).join("registry")
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What every role needs around its work, and nothing of Kubernetes.
+//!
+//! A role's `run` reads in this order: logs are set up, signals are listened to, everything is bound, everything is
+//! spawned, and the process ends when the last of it has drained.
+//!
+//! ```text
+//! telemetry::init ─▶ Shutdown::on_signals ─▶ Admin::bind ─▶ … ─▶ spawn(admin.serve(shutdown)), spawn(…) ─▶ drain
+//!                         │                      ▲
+//!                         └── begun: /ready 503 ─┤
+//! Readiness::hold ─▶ Handle dropped: ready ──────┘
+//! ```
+//!
+//! - [`telemetry`]: logs on stderr, as text or JSON.
+//! - [`Readiness`]: ready when everything that was held has been let go of.
+//! - [`Shutdown`]: begins at SIGTERM or SIGINT, and bounds how long the end may take.
+//! - [`Admin`]: `/live`, `/ready` and `/metrics` on a port of their own.
+
+mod admin;
+mod drain;
+mod readiness;
+mod shutdown;
+pub mod telemetry;
+
+pub use admin::Admin;
+pub use drain::{Drain, Overdue};
+pub use readiness::{Handle, Readiness};
+pub use shutdown::Shutdown;
+pub use telemetry::LogFormat;

@@ -1,0 +1,197 @@
+use std::collections::BTreeMap;
+use std::mem;
+
+use cache_registry_api::{ImageEntry, ImagesAnnotation, Outcome};
+use cache_registry_core::{ContainerFacts, ContainerKind, NodeAddress, PodFacts, Reference};
+
+use crate::pod::{Container, Pod};
+use crate::review::{Malformed, Request};
+
+/// The containers that a review is about, and the questions that it puts to the policies.
+#[derive(Debug)]
+pub(crate) struct Inquiry<'a> {
+    pub(crate) pod: Pod<'a>,
+    pub(crate) subjects: Vec<Subject>,
+    /// False where the API server drops what is changed of the pod's labels and annotations.
+    pub(crate) records: bool,
+    json: &'a str,
+    questions: Vec<ContainerFacts>,
+}
+
+/// A container of the pod.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    pub(crate) kind: ContainerKind,
+    /// Its place in the list of its kind.
+    pub(crate) index: usize,
+    /// Its image, letter by letter.
+    pub(crate) image: String,
+    pub(crate) standing: Standing,
+}
+
+/// What is known of a container's image.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// It stays as it is in this review, and this is on record for it, where anything is.
+    Unchanged(Option<ImageEntry>),
+    /// It stays as it is, for a reason that needs no policy.
+    Decided(ImageEntry),
+    /// A policy decides. The numbers are places among the questions.
+    Asked {
+        /// About the image as it stands in the pod.
+        question: usize,
+        /// About the image that a claim in the annotation says it was before it was rewritten.
+        claim: Option<Claim>,
+    },
+}
+
+/// An entry of the pod's own annotation that says: this image is the outcome of a rewrite. Anyone can write that, so
+/// the policies are asked about the original, and the claim stands if they come to the image that is there.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) question: usize,
+    pub(crate) entry: ImageEntry,
+}
+
+/// Which part of the pod a review is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Created,
+    Updated,
+    EphemeralContainers,
+}
+
+/// Says which containers' images are looked at, and what there is to ask about them.
+///
+/// - A pod that is created: all of them.
+/// - A pod that is updated: those whose image differs from what it was. The others run already, and one that was
+///   never rewritten must not be restarted by us; what is on record for them is kept, from the pod as it was.
+/// - `pods/ephemeralcontainers`: ephemeral ones whose image differs from what it was.
+/// - Anything else (a deletion, another subresource), and a pod that opted out or mirrors a static pod: `None`, the
+///   answer is "allowed" without a patch.
+///
+/// An image on the node address is no question for a policy: it is where a rewrite leads to. What is on record for it
+/// stands if it leads to this very image; without a record (an operator copied a rewritten pod's spec, say) the
+/// source is read from the address, so that the image is kept in the cache for this pod too.
+pub(crate) fn examine<'a>(request: &Request<'a>, node: &NodeAddress) -> Result<Option<Inquiry<'a>>, Malformed> {
+    let scope = match (&*request.operation, request.sub_resource()) {
+        ("CREATE", "") => Scope::Created,
+        ("UPDATE", "") => Scope::Updated,
+        ("UPDATE", "ephemeralcontainers") => Scope::EphemeralContainers,
+        _ => return Ok(None),
+    };
+    let (pod, json) = request.pod()?;
+    let before = if scope == Scope::Created { None } else { Some(request.pod_before()?) };
+    if pod.opted_out() || pod.mirrors_a_static_pod() {
+        return Ok(None);
+    }
+
+    let mut claims = pod.claims();
+    let mut before = Before::of(before.as_ref());
+    let mut questions = Vec::new();
+    let mut subjects = Vec::new();
+    for (kind, index, container) in pod.containers() {
+        if scope == Scope::EphemeralContainers && kind != ContainerKind::Ephemeral {
+            continue;
+        }
+        let (name, image) = (container.name(), container.image());
+        let standing = if before.had(kind, name, image) {
+            Standing::Unchanged(on_record(image, before.records.0.remove(name), node))
+        } else {
+            standing(kind, container, claims.0.remove(name), node, &mut questions)
+        };
+        subjects.push(Subject { name: name.to_owned(), kind, index, image: image.to_owned(), standing });
+    }
+    let records = scope != Scope::EphemeralContainers;
+    Ok(Some(Inquiry { pod, subjects, records, json, questions }))
+}
+
+impl Inquiry<'_> {
+    /// What to ask the policies, once. Empty when no policy has to be asked.
+    pub(crate) fn take_questions(&mut self) -> Vec<ContainerFacts> {
+        mem::take(&mut self.questions)
+    }
+
+    /// What the policies may know of the pod.
+    pub(crate) fn facts(&self, namespace: &str) -> PodFacts {
+        self.pod.facts(namespace, self.json)
+    }
+}
+
+/// The pod before an update; empty before a creation.
+#[derive(Default)]
+struct Before<'a> {
+    images: BTreeMap<(usize, &'a str), &'a str>,
+    records: ImagesAnnotation,
+}
+
+impl<'a> Before<'a> {
+    fn of(pod: Option<&'a Pod<'_>>) -> Self {
+        let Some(pod) = pod else { return Self::default() };
+        let images = pod.containers().map(|(kind, _, c)| ((kind as usize, c.name()), c.image()));
+        Self { images: images.collect(), records: pod.claims() }
+    }
+
+    fn had(&self, kind: ContainerKind, name: &str, image: &str) -> bool {
+        self.images.get(&(kind as usize, name)) == Some(&image)
+    }
+}
+
+fn standing(
+    kind: ContainerKind,
+    container: &Container<'_>,
+    claim: Option<ImageEntry>,
+    node: &NodeAddress,
+    questions: &mut Vec<ContainerFacts>,
+) -> Standing {
+    let image = container.image();
+    let left_alone =
+        |why: String| Standing::Decided(ImageEntry { original: image.to_owned(), outcome: Outcome::LeftAlone(why) });
+    if image.is_empty() {
+        return left_alone("the container has no image".to_owned());
+    }
+    let reference: Reference = match image.parse() {
+        Ok(reference) => reference,
+        Err(error) => return left_alone(error.to_string()),
+    };
+    if node.serves(&reference) {
+        return Standing::Decided(at_node_address(image, &reference, claim, node));
+    }
+    let mut ask = |image: Reference| {
+        let pull_policy = container.pull_policy(&image);
+        questions.push(ContainerFacts { name: container.name().to_owned(), kind, pull_policy, image });
+        questions.len() - 1
+    };
+    let question = ask(reference);
+    let claim = claim.filter(|entry| entry.original != image && matches!(entry.outcome, Outcome::Rewritten(_)));
+    let claim = claim.and_then(|entry| Some(Claim { question: ask(entry.original.parse().ok()?), entry }));
+    Standing::Asked { question, claim }
+}
+
+/// The record for an image that an update leaves as it was: the one that was there, except that an image on the node
+/// address always has one.
+fn on_record(image: &str, record: Option<ImageEntry>, node: &NodeAddress) -> Option<ImageEntry> {
+    match image.parse() {
+        Ok(reference) if node.serves(&reference) => Some(at_node_address(image, &reference, record, node)),
+        _ => record,
+    }
+}
+
+fn at_node_address(image: &str, reference: &Reference, claim: Option<ImageEntry>, node: &NodeAddress) -> ImageEntry {
+    if let Some(entry) = claim
+        && let Outcome::Rewritten(source) = &entry.outcome
+        && node.of(source) == *reference
+        && !node.serves(source)
+    {
+        return entry;
+    }
+    let outcome = match node.source_of(reference) {
+        Some(source) if !node.serves(&source) => Outcome::Rewritten(source),
+        _ => Outcome::LeftAlone(format!(
+            "it is at the node address, but not of the form {}/<registry host>/<repository>",
+            node.authority()
+        )),
+    };
+    ImageEntry { original: image.to_owned(), outcome }
+}

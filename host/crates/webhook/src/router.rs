@@ -1,0 +1,144 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use cache_registry_core::{ContainerFacts, NodeAddress, PodFacts, Verdict};
+use json_patch::Patch;
+
+use crate::conclusion::conclude;
+use crate::decide::Decide;
+use crate::inquiry::{Inquiry, examine};
+use crate::metrics::{Metrics, Outcome};
+use crate::review::{self, Malformed};
+use crate::warnings;
+
+/// Pods, the old and the new one of an update, are far below this: the API server takes 3 MiB of one.
+const LONGEST_BODY: usize = 8 * 1024 * 1024;
+
+/// An API server sends a review at once, and has given up on its answer long before this.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// In bytes, of the text that says why a body was refused.
+const LONGEST_REFUSAL: usize = 500;
+
+/// `POST /mutate/pods`: an `AdmissionReview` in, and one out that allows the pod, with a patch where its images are
+/// cached. What is not a review is refused with a text that says what was expected.
+pub fn router<D: Decide>(decide: Arc<D>, node: NodeAddress, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/mutate/pods", post(mutate_pods::<D>))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(Arc::new(Webhook { decide, node, metrics }))
+}
+
+struct Webhook<D> {
+    decide: Arc<D>,
+    node: NodeAddress,
+    metrics: Metrics,
+}
+
+/// Why a request gets no review back.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("expected Content-Type application/json")]
+    ContentType,
+    #[error("expected an AdmissionReview of at most {LONGEST_BODY} bytes")]
+    TooLarge,
+    #[error("expected the whole AdmissionReview within {} s", BODY_TIMEOUT.as_secs())]
+    TooSlow,
+    #[error("expected the whole AdmissionReview, and it broke off")]
+    BrokenOff,
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the answer could not be written: {0}")]
+    Unwritten(serde_json::Error),
+}
+
+async fn mutate_pods<D: Decide>(State(webhook): State<Arc<Webhook<D>>>, request: Request) -> Response {
+    let metrics = &webhook.metrics;
+    let _timer = metrics.start_review();
+    let answered = match body(request).await {
+        Ok(body) => webhook.answer(&body).await,
+        Err(refusal) => Err(refusal),
+    };
+    match answered {
+        Ok((outcome, answer)) => {
+            metrics.count_review(outcome);
+            ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
+        }
+        Err(refusal) => {
+            metrics.count_review(Outcome::Refused);
+            let mut text = refusal.to_string();
+            // It may quote what was sent.
+            text.truncate(text.floor_char_boundary(LONGEST_REFUSAL));
+            tracing::warn!(refusal = text, "review refused");
+            (refusal.status(), format!("{text}\n")).into_response()
+        }
+    }
+}
+
+async fn body(request: Request) -> Result<Bytes, Refusal> {
+    if !is_json(request.headers()) {
+        return Err(Refusal::ContentType);
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Refusal::TooLarge),
+        Ok(Err(_)) => Err(Refusal::BrokenOff),
+        Err(_) => Err(Refusal::TooSlow),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let essence = value.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+impl<D: Decide> Webhook<D> {
+    async fn answer(&self, body: &[u8]) -> Result<(Outcome, Vec<u8>), Refusal> {
+        let request = review::parse(body)?;
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        let Some(mut inquiry) = examine(&request, &self.node)? else {
+            let answer = review::allowed(&request.uid, &Patch::default(), &[]).map_err(Refusal::Unwritten)?;
+            return Ok((Outcome::Passed, answer));
+        };
+        let verdicts = self.verdicts(&mut inquiry, namespace).await;
+        let conclusion = conclude(&inquiry, &verdicts, &self.node);
+        for tally in &conclusion.tally {
+            self.metrics.count_image(*tally);
+        }
+        for warning in &conclusion.found_here {
+            tracing::warn!(namespace, pod = inquiry.pod.name(), warning, "image left alone");
+        }
+        let outcome = if conclusion.patch.is_empty() { Outcome::Unchanged } else { Outcome::Patched };
+        let warnings = warnings::fit(&conclusion.warnings);
+        let answer = review::allowed(&request.uid, &conclusion.patch, &warnings).map_err(Refusal::Unwritten)?;
+        Ok((outcome, answer))
+    }
+
+    async fn verdicts(&self, inquiry: &mut Inquiry<'_>, namespace: &str) -> Vec<Verdict> {
+        let questions: Vec<ContainerFacts> = inquiry.take_questions();
+        if questions.is_empty() {
+            return Vec::new();
+        }
+        let pod: PodFacts = inquiry.facts(namespace);
+        self.decide.decide(Arc::new(pod), questions).await
+    }
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BrokenOff | Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Unwritten(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use cache_registry_core::NodeAddress;
+use cache_registry_runtime::LogFormat;
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use url::Url;
+
+/// Keeps a Kubernetes cluster starting pods when the upstream registry can't.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answers admission reviews of pods: policies decide, a JSON patch is the answer
+    Webhook(Webhook),
+    /// Makes CachedImages for the images that pods use, and copies them into the registry; one replica leads
+    Controllers(Controllers),
+    /// Serves /v2/ to the node it runs on: the cache first, upstream when the cache can't
+    Proxy(Proxy),
+    /// Prints the CustomResourceDefinitions, for kubectl apply
+    Crds,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Webhook {
+    /// Address for admission reviews, over TLS
+    #[arg(long, env = "CACHE_REGISTRY_LISTEN", default_value = "[::]:9443")]
+    pub(crate) listen: SocketAddr,
+    /// Certificate chain, PEM; a changed file is served within seconds
+    #[arg(long, env = "CACHE_REGISTRY_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: PathBuf,
+    /// Private key of the certificate, PEM
+    #[arg(long, env = "CACHE_REGISTRY_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: PathBuf,
+    /// Registries that hold the cache itself, whose images are never cached: as they stand in references
+    #[arg(long, env = "CACHE_REGISTRY_REGISTRY_HOST", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub(crate) registry_host: Vec<String>,
+    /// Time for one policy in one review: 50ms, 1s
+    #[arg(long, env = "CACHE_REGISTRY_POLICY_TIME", default_value = "50ms", value_parser = time)]
+    pub(crate) policy_time: Duration,
+    /// Memory for one policy in one review: 32Mi, 16777216
+    #[arg(long, env = "CACHE_REGISTRY_POLICY_MEMORY", default_value = "32Mi", value_parser = bytes)]
+    pub(crate) policy_memory: usize,
+    #[command(flatten)]
+    pub(crate) node: Node,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Controllers {
+    /// Namespace of the release: its Lease and Events are here
+    #[arg(long, env = "CACHE_REGISTRY_NAMESPACE", default_value = "cache-registry-system")]
+    pub(crate) namespace: String,
+    /// Name of this replica, for the Lease and Events: the pod's name
+    #[arg(long, env = "CACHE_REGISTRY_IDENTITY", value_name = "NAME", default_value = "cache-registry-controllers")]
+    pub(crate) identity: String,
+    /// The registry inside the cluster, into which images are copied
+    #[arg(long, env = "CACHE_REGISTRY_REGISTRY", value_name = "URL")]
+    pub(crate) registry: Url,
+    /// How many images are copied at once
+    #[arg(long, env = "CACHE_REGISTRY_PARALLEL_COPIES", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) parallel_copies: u16,
+    #[command(flatten)]
+    pub(crate) registries: RegistriesFile,
+    #[command(flatten)]
+    pub(crate) node: Node,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Proxy {
+    /// Addresses for pulls; give it for IPv4 and for IPv6, because `localhost` is either
+    #[arg(
+        long,
+        env = "CACHE_REGISTRY_LISTEN",
+        value_delimiter = ',',
+        default_values = ["127.0.0.1:7439", "[::1]:7439"]
+    )]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// The registry inside the cluster, which is asked first
+    #[arg(long, env = "CACHE_REGISTRY_CACHE", value_name = "URL")]
+    pub(crate) cache: Url,
+    #[command(flatten)]
+    pub(crate) registries: RegistriesFile,
+    #[command(flatten)]
+    pub(crate) node: Node,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// What the references of rewritten images begin with.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Node {
+    /// What rewritten references begin with: where each node's proxy listens
+    #[arg(long, env = "CACHE_REGISTRY_NODE_ADDRESS", default_value = "localhost:7439", value_parser = NodeAddress::new)]
+    pub(crate) node_address: NodeAddress,
+}
+
+/// How registries are reached.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RegistriesFile {
+    /// How registries are reached: endpoints, mirrors, CAs; see docs/registries.md
+    #[arg(long = "registries", env = "CACHE_REGISTRY_REGISTRIES", value_name = "FILE")]
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// What every role has beside its work.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Admin {
+    /// Address of /live, /ready and /metrics, plain HTTP
+    #[arg(long, env = "CACHE_REGISTRY_ADMIN_LISTEN", default_value = "0.0.0.0:8080")]
+    pub(crate) admin_listen: SocketAddr,
+    /// How logs are written to standard error; RUST_LOG chooses what
+    #[arg(long, env = "CACHE_REGISTRY_LOG_FORMAT", default_value = "text", value_parser = LogFormat::from_str)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// A length of time: a whole number and `ms`, `s` or `m`.
+fn time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: fn(u64) -> Duration = match &text[digits.len()..] {
+        "ms" => Duration::from_millis,
+        "s" => Duration::from_secs,
+        "m" => Duration::from_mins,
+        _ => return Err("expected a whole number and a unit, ms, s or m: 50ms".to_owned()),
+    };
+    match digits.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number above 0 and a unit: 50ms".to_owned()),
+        Ok(number) => Ok(unit(number)),
+    }
+}
+
+/// A number of bytes, with `Ki`, `Mi` or `Gi` as Kubernetes writes them.
+fn bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: usize = match &text[digits.len()..] {
+        "" => 1,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return Err("expected a number of bytes, or one with Ki, Mi or Gi: 32Mi".to_owned()),
+    };
+    let number: usize = digits.parse().map_err(|_| "expected a whole number of bytes: 32Mi".to_owned())?;
+    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(|| "expected between 1 and usize::MAX".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times_and_sizes_have_units() {
+        assert_eq!(time("50ms"), Ok(Duration::from_millis(50)));
+        assert_eq!(time("2s"), Ok(Duration::from_secs(2)));
+        assert!(time("50").is_err() && time("0s").is_err() && time("ms").is_err() && time("1h").is_err());
+        assert_eq!(bytes("32Mi"), Ok(32 << 20));
+        assert_eq!(bytes("100"), Ok(100));
+        assert!(bytes("32MB").is_err() && bytes("0").is_err() && bytes("99999999999999999999Gi").is_err());
+    }
+
+    #[test]
+    fn every_flag_of_a_role_has_an_environment_variable() {
+        for role in Args::command().get_subcommands() {
+            for flag in role.get_arguments().filter(|flag| flag.get_long().is_some_and(|name| name != "help")) {
+                assert!(flag.get_env().is_some(), "{} --{}", role.get_name(), flag.get_long().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_proxy_listens_on_both_loopbacks_unless_told_otherwise() {
+        let args = Args::try_parse_from(["cache-registry", "proxy", "--cache", "http://cache:5000"]).unwrap();
+        let Command::Proxy(proxy) = args.command else { panic!("not the proxy") };
+        let listen: Vec<String> = proxy.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["127.0.0.1:7439", "[::1]:7439"]);
+    }
+}

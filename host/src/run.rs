@@ -1,0 +1,114 @@
+use std::io::{self, Write as _};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use cache_registry_policy::{Engine, Limits, PolicySet};
+use cache_registry_proxy::Proxy;
+use cache_registry_registry::{Connections, Registries, Timeouts};
+use cache_registry_runtime::{Admin, Readiness, Shutdown, telemetry};
+use cache_registry_webhook::Server;
+use prometheus_client::registry::Registry as Metrics;
+use tokio::net::TcpListener;
+
+use crate::args::{self, Args, Command};
+
+/// Runs what the command line asks for, until it is done or told to end.
+#[tokio::main]
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    // Fails only when a provider is installed already, and then there is one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match args.command {
+        Command::Webhook(args) => webhook(args).await,
+        Command::Controllers(args) => controllers(args).await,
+        Command::Proxy(args) => proxy(args).await,
+        Command::Crds => crds(),
+    }
+}
+
+async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
+    telemetry::init(args.admin.log_format)?;
+    let shutdown = Shutdown::on_signals()?;
+    let readiness = Readiness::new();
+    let mut metrics = Metrics::default();
+
+    let engine = Engine::new(
+        &Limits { time: args.policy_time, memory: args.policy_memory, ..Limits::default() },
+        args.node.node_address.clone(),
+    )?;
+    let policies =
+        PolicySet::built_in(engine, &args.registry_host, cache_registry_policy::Metrics::register(&mut metrics))?;
+    let webhook_metrics = cache_registry_webhook::Metrics::register(&mut metrics);
+    let config = cache_registry_webhook::Config::new(args.listen, args.tls_cert, args.tls_key);
+    let server = Server::bind(config, webhook_metrics.clone()).await?;
+    let router = cache_registry_webhook::router(Arc::new(policies), args.node.node_address, webhook_metrics);
+
+    serve_admin(&args.admin, readiness, metrics, &shutdown).await?;
+    tracing::info!(address = %server.local_address()?, "answering admission reviews");
+    server.serve(router, shutdown).await.context("serving admission reviews")
+}
+
+async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
+    telemetry::init(args.admin.log_format)?;
+    let shutdown = Shutdown::on_signals()?;
+    let readiness = Readiness::new();
+    let mut metrics = Metrics::default();
+
+    let connections = Connections::new(read_registries(&args.registries)?, Timeouts::default())?;
+    let client = kube::Client::try_default().await.context("finding out how to reach the API server")?;
+    let config = cache_registry_controllers::Config {
+        namespace: args.namespace,
+        identity: args.identity,
+        node_address: args.node.node_address,
+        registry: args.registry,
+        parallel_copies: args.parallel_copies.into(),
+    };
+    let controllers_metrics = cache_registry_controllers::Metrics::register(&mut metrics);
+
+    serve_admin(&args.admin, readiness.clone(), metrics, &shutdown).await?;
+    cache_registry_controllers::run(client, config, connections, shutdown, readiness, controllers_metrics).await?;
+    Ok(())
+}
+
+async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
+    telemetry::init(args.admin.log_format)?;
+    let shutdown = Shutdown::on_signals()?;
+    let mut metrics = Metrics::default();
+
+    let config = cache_registry_proxy::Config::new(args.cache, args.node.node_address);
+    let connections = Connections::new(read_registries(&args.registries)?, config.timeouts())?;
+    let proxy = Proxy::new(config, connections, cache_registry_proxy::Metrics::register(&mut metrics));
+    let mut listeners = Vec::new();
+    for address in args.listen {
+        listeners.push(TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?);
+    }
+
+    serve_admin(&args.admin, Readiness::new(), metrics, &shutdown).await?;
+    tracing::info!("answering pulls");
+    cache_registry_proxy::serve(listeners, cache_registry_proxy::router(Arc::new(proxy)), shutdown).await;
+    Ok(())
+}
+
+fn crds() -> anyhow::Result<()> {
+    io::stdout().write_all(cache_registry_api::crds().as_bytes()).context("writing to standard output")
+}
+
+fn read_registries(file: &args::RegistriesFile) -> anyhow::Result<Registries> {
+    match &file.path {
+        Some(path) => Ok(Registries::read(path)?),
+        None => Ok(Registries::default()),
+    }
+}
+
+/// Takes the admin port, and answers on it for as long as the process runs.
+async fn serve_admin(
+    args: &args::Admin,
+    readiness: Readiness,
+    metrics: Metrics,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let admin = Admin::bind(args.admin_listen, readiness, metrics)
+        .await
+        .with_context(|| format!("listening on {} for probes and metrics", args.admin_listen))?;
+    tokio::spawn(admin.serve(shutdown.clone()));
+    Ok(())
+}

@@ -1,0 +1,237 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use cache_registry_upstream::Access;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::cache::{Cache, CacheKind};
+use crate::certificates::{Authority, CertificateFiles};
+use crate::containerd::Containerd;
+use crate::control_plane::ControlPlane;
+use crate::guardian::Guardian;
+use crate::network::Network;
+use crate::node::Node;
+use crate::objects::Objects;
+use crate::operator::{CONTROLLERS_USER, Operator, objects, webhook_address};
+use crate::part::Part;
+use crate::tools::Tools;
+use crate::upstream::Upstream;
+
+/// What kind of bed.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Which registry is the cache.
+    pub cache: CacheKind,
+    /// How many replicas of the controllers, 1 to 9.
+    pub controllers: u8,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cache: CacheKind::Distribution, controllers: 1 }
+    }
+}
+
+/// A cluster of real parts, an upstream registry, and cache-registry installed in it.
+///
+/// Every part is a process that a test may kill, freeze and start again. All of it is gone when this is dropped.
+pub struct Bed {
+    /// etcd, the API server, the controller manager.
+    pub control_plane: ControlPlane,
+    /// The registry inside the cluster.
+    pub cache: Cache,
+    /// The registry outside of it.
+    pub upstream: Upstream,
+    /// `cache-registry webhook`.
+    pub webhook: Part,
+    /// `cache-registry controllers`, its replicas.
+    pub controllers: Vec<Part>,
+    /// A node with containerd 2.x.
+    pub a: Node,
+    /// A node with containerd 1.6.
+    pub b: Node,
+    /// Who signs the certificates of this bed.
+    pub authority: Authority,
+    tools: Tools,
+    network: Network,
+    // Last: it takes everything away when it is dropped.
+    guardian: Guardian,
+}
+
+impl Bed {
+    /// Starts everything, and waits until all of it is ready.
+    pub async fn start(options: Options) -> Result<Self> {
+        let tools = Tools::find().await?;
+        // Fails where a test program has started a bed before, with the same provider.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let guardian = Guardian::start()?;
+        let folder = guardian.folder();
+        let network = Network::new(guardian.number());
+        network.up()?;
+        let authority = Authority::new(folder)?;
+
+        let mut cache = Cache::new(folder, network, &tools, options.cache)?;
+        let mut upstream = Upstream::new(folder, network, &tools);
+        let operator = Operator::new(folder, network, &tools, cache.address(), upstream.address())?;
+        let mut webhook = operator.webhook(&authority.server("webhook", webhook_address(network))?);
+        let node = |name, place, containerd| {
+            Node::new(folder, network, &tools, name, place, containerd, |namespace| operator.proxy(name, namespace))
+        };
+        let (mut a, mut b) = (node("a", 0, Containerd::V2)?, node("b", 1, Containerd::V1)?);
+
+        // The API server takes longest, and goes first; nothing waits for anything that it does not need.
+        let control_plane = async {
+            let mut plane = ControlPlane::start(folder, network, &tools, &authority).await?;
+            let crds = output(Command::new(tools.cache_registry()).arg("crds"), "").await?;
+            apply(&tools, &plane, &crds).await?;
+            apply(&tools, &plane, &objects(network, &authority).to_string()).await?;
+            let kubeconfig = plane.kubeconfig_of(&authority, CONTROLLERS_USER)?;
+            let mut controllers = Vec::new();
+            for replica in 0..options.controllers {
+                let mut part = operator.controllers(replica, &kubeconfig);
+                part.spawn()?;
+                controllers.push(part);
+            }
+            plane.takes_pods("default").await?;
+            for part in &mut controllers {
+                part.ready().await?;
+            }
+            anyhow::Ok((plane, controllers))
+        };
+        let others = async {
+            tokio::try_join!(upstream.part.start(), cache.part.start(), webhook.start())?;
+            tokio::try_join!(a.containerd.start(), a.proxy.start(), b.containerd.start(), b.proxy.start())
+        };
+        let ((control_plane, controllers), _) = tokio::try_join!(control_plane, others)?;
+        Ok(Self {
+            control_plane,
+            cache,
+            upstream,
+            webhook,
+            controllers,
+            a,
+            b,
+            authority,
+            tools,
+            network,
+            guardian,
+        })
+    }
+
+    /// Where everything of this bed is: logs, sockets, certificates, data.
+    pub fn folder(&self) -> &Path {
+        self.guardian.folder()
+    }
+
+    /// Pods and `CachedImage`s.
+    pub fn objects(&self) -> Objects {
+        Objects::new(self.control_plane.client())
+    }
+
+    /// The webhook's address.
+    pub fn webhook_address(&self) -> SocketAddr {
+        webhook_address(self.network)
+    }
+
+    /// kubectl, for a person to look around with.
+    pub fn kubectl_program(&self) -> PathBuf {
+        self.tools.kubectl()
+    }
+
+    /// What kubectl prints, as an administrator.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        kubectl(&self.tools, &self.control_plane, arguments).await
+    }
+
+    /// Replaces the webhook's certificate by a new one of the same authority.
+    pub fn renew_webhook_certificate(&self) -> Result<CertificateFiles> {
+        self.authority.server("webhook", self.webhook_address())
+    }
+
+    /// Lets the bed outlive this program, until the process whose id is returned gets a SIGTERM.
+    pub fn keep(mut self) -> Result<u32> {
+        self.guardian.keep()
+    }
+
+    /// Brings every part back up and lets the upstream behave: the end of one test and the start of the next.
+    pub async fn heal(&mut self) -> Result<()> {
+        self.control_plane.etcd.start().await?;
+        self.control_plane.start_api_server().await?;
+        for part in self.parts() {
+            if part.runs() {
+                part.thaw()?;
+            } else {
+                part.start().await?;
+            }
+        }
+        self.upstream.on().await?;
+        self.upstream.behave().await?;
+        self.upstream.set_access(&Access::Open).await?;
+        self.upstream.reset_traffic().await?;
+        Ok(())
+    }
+
+    /// What a person would look at when something is wrong: objects, Events, and the end of every log.
+    pub async fn state(&mut self) -> String {
+        let objects = ["cachedimages", "pods", "leases", "events"];
+        let mut text = String::new();
+        for kind in objects {
+            let shown = kubectl(&self.tools, &self.control_plane, &["get", kind, "-A", "-o", "wide"]).await;
+            let shown = shown.unwrap_or_else(|error| format!("{error:#}"));
+            text.extend(["--- ", kind, "\n", &shown, "\n"]);
+        }
+        for part in self.parts() {
+            text += &part.log_tail(25);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn parts(&mut self) -> impl Iterator<Item = &mut Part> {
+        let plane = &mut self.control_plane;
+        [&mut plane.etcd, &mut plane.api_server, &mut plane.controller_manager]
+            .into_iter()
+            .chain([&mut self.cache.part, &mut self.upstream.part, &mut self.webhook])
+            .chain(&mut self.controllers)
+            .chain([&mut self.a, &mut self.b].into_iter().flat_map(|node| [&mut node.containerd, &mut node.proxy]))
+    }
+}
+
+/// How long kubectl may take.
+const LONGEST_KUBECTL: Duration = Duration::from_secs(30);
+
+async fn kubectl(tools: &Tools, plane: &ControlPlane, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(tools.kubectl());
+    command.env("KUBECONFIG", plane.kubeconfig()).args(arguments);
+    output(&mut command, "").await
+}
+
+async fn apply(tools: &Tools, plane: &ControlPlane, objects: &str) -> Result<()> {
+    let mut command = Command::new(tools.kubectl());
+    command.env("KUBECONFIG", plane.kubeconfig()).args(["apply", "--server-side", "-f", "-"]);
+    output(&mut command, objects).await?;
+    Ok(())
+}
+
+/// Runs a program to its end and returns what it prints.
+async fn output(command: &mut Command, input: &str) -> Result<String> {
+    let shown = format!("{:?}", command.as_std());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut process = command.spawn().with_context(|| shown.clone())?;
+    if let Some(mut standard_input) = process.stdin.take() {
+        standard_input.write_all(input.as_bytes()).await.with_context(|| shown.clone())?;
+    }
+    let Ok(output) = timeout(LONGEST_KUBECTL, process.wait_with_output()).await else {
+        bail!("{shown}: not within {} s", LONGEST_KUBECTL.as_secs());
+    };
+    let output = output?;
+    if !output.status.success() {
+        bail!("{shown}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}

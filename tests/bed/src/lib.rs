@@ -1,0 +1,50 @@
+//! A cluster of real parts on one machine, for the tests and the demo.
+//!
+//! A [`Bed`] is etcd, an API server, a registry, an upstream registry that misbehaves on demand, cache-registry itself,
+//! and two nodes, each a network namespace with its own containerd and its own proxy. Nothing in it is a mock: a
+//! [`Part`] is a process that a test may kill, freeze and start again, and a pull is the CRI call that a kubelet makes.
+//!
+//! ```text
+//!  kubectl ─▶ API server ─▶ webhook            upstream
+//!                 │                              ▲   ▲
+//!                 ▼                              │   │
+//!            controllers ── copies ─▶ registry   │   │
+//!                    └───────────────────┼───────┘   │
+//!  node a, node b:   containerd ─▶ proxy ┴───────────┘
+//! ```
+//!
+//! What a bed makes is taken away by a process of its own, however the bed ends (`guardian.sh`). Two beds may be up at
+//! the same time. It needs root, and the programs of `tests/tools`.
+
+mod bed;
+mod cache;
+mod certificates;
+mod containerd;
+mod control_plane;
+mod cri;
+mod exchange;
+mod guardian;
+mod network;
+mod node;
+mod objects;
+mod operator;
+mod part;
+mod tools;
+mod upstream;
+mod wait;
+
+pub use bed::{Bed, Options};
+pub use cache::{Cache, CacheKind};
+pub use certificates::{Authority, CertificateFiles};
+pub use containerd::Containerd;
+pub use control_plane::ControlPlane;
+pub use cri::{Image, ImageService};
+pub use exchange::Answer;
+pub use network::{IpVersion, Namespace, Network};
+pub use node::{Node, Pull};
+pub use objects::{Objects, image_of, pod};
+pub use operator::{GONE_REGISTRY, NAMESPACE, REGISTRIES};
+pub use part::Part;
+pub use tools::Tools;
+pub use upstream::Upstream;
+pub use wait::until;

@@ -1,0 +1,97 @@
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use http::Method;
+
+use crate::containerd::Containerd;
+use crate::cri::ImageService;
+use crate::exchange::{self, Answer};
+use crate::network::{IpVersion, Namespace, Network};
+use crate::part::Part;
+use crate::tools::Tools;
+
+/// The port of the proxy on each node's loopback.
+const PROXY: u16 = 7439;
+
+/// How long a pull may take, retries included.
+const LONGEST_PULL: Duration = Duration::from_mins(1);
+
+/// A node: a network namespace with a containerd and a proxy of its own.
+#[derive(Debug)]
+pub struct Node {
+    /// Its container runtime.
+    pub containerd: Part,
+    /// Its proxy.
+    pub proxy: Part,
+    /// The runtime's images, as its kubelet sees them.
+    pub images: ImageService,
+    namespace: Namespace,
+}
+
+/// A pull that succeeded.
+#[derive(Debug)]
+pub struct Pull {
+    /// What the runtime calls the image: the digest of its config.
+    pub id: String,
+    /// What earlier attempts failed with.
+    pub failures: Vec<String>,
+    /// All attempts together.
+    pub took: Duration,
+}
+
+impl Node {
+    /// A node with nothing started. `proxy` makes its proxy.
+    pub(crate) fn new(
+        folder: &Path,
+        network: Network,
+        tools: &Tools,
+        name: &str,
+        place: u8,
+        containerd: Containerd,
+        proxy: impl FnOnce(&Namespace) -> Part,
+    ) -> Result<Self> {
+        let namespace = network.namespace(name, place)?;
+        let (containerd, socket) = containerd.part(folder, tools, &namespace, name)?;
+        Ok(Self { containerd, proxy: proxy(&namespace), images: ImageService::new(&socket)?, namespace })
+    }
+
+    /// Pulls as a kubelet does: `PullImage`, and again after a failure, at most `attempts` times. A kubelet would wait
+    /// between them.
+    pub async fn pull(&self, image: &str, attempts: usize) -> Result<Pull> {
+        let started = Instant::now();
+        let mut failures = Vec::new();
+        while failures.len() < attempts {
+            let left = LONGEST_PULL.saturating_sub(started.elapsed());
+            match tokio::time::timeout(left, self.images.pull(image)).await {
+                Ok(Ok(id)) => return Ok(Pull { id, failures, took: started.elapsed() }),
+                Ok(Err(status)) => failures.push(status.message().to_owned()),
+                Err(_) => bail!("{image}: no end after {} s; before: {failures:?}", LONGEST_PULL.as_secs()),
+            }
+        }
+        bail!("{image}: {attempts} attempts failed: {failures:#?}\n{}", self.proxy.log_tail(20))
+    }
+
+    /// `GET` of a path of the proxy, from within the node.
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        self.request(Method::GET, path, IpVersion::V4, &[]).await
+    }
+
+    /// Any request to the proxy, from within the node.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        version: IpVersion,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer> {
+        let stream = self.namespace.connect(PROXY, version).await?;
+        exchange::request(stream, method, path, headers).await
+    }
+
+    /// The text of the proxy's metrics.
+    pub async fn metrics(&self) -> Result<String> {
+        let stream = tokio::net::TcpStream::connect(self.namespace.address(8080)).await?;
+        Ok(String::from_utf8_lossy(&exchange::get(stream, "/metrics", &[]).await?.body).into_owned())
+    }
+}

@@ -1,0 +1,194 @@
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use cache_registry_api::labels::{OPT_OUT_LABEL, OPT_OUT_VALUE};
+use serde_json::{Value, json};
+
+use crate::certificates::{Authority, CertificateFiles};
+use crate::network::{Namespace, Network};
+use crate::part::{Part, Ready};
+use crate::tools::Tools;
+
+/// The namespace of the release.
+pub const NAMESPACE: &str = "cache-registry-system";
+
+/// The user whose rights the controllers have.
+pub(crate) const CONTROLLERS_USER: &str = "cache-registry-controllers";
+
+/// The registries that the upstream stands in for. Two of them need no file to be valid in references, and the third
+/// shows that a port survives the way.
+pub const REGISTRIES: [&str; 3] = ["docker.io", "quay.io", "reg.example:5000"];
+
+/// A registry that is configured and is not there: connections are refused.
+pub const GONE_REGISTRY: &str = "gone.example";
+
+const WEBHOOK: u16 = 9443;
+const WEBHOOK_ADMIN: u16 = 8080;
+const CONTROLLERS_ADMIN: u16 = 8081;
+const PROXY_ADMIN: u16 = 8080;
+const NOBODY: u16 = 9;
+
+/// How the roles of cache-registry are started: what a chart's templates say.
+#[derive(Debug)]
+pub(crate) struct Operator<'a> {
+    folder: &'a Path,
+    network: Network,
+    tools: &'a Tools,
+    cache: SocketAddr,
+    registries: PathBuf,
+}
+
+impl<'a> Operator<'a> {
+    /// Writes the registries file, with `upstream` in the place of every registry.
+    pub(crate) fn new(
+        folder: &'a Path,
+        network: Network,
+        tools: &'a Tools,
+        cache: SocketAddr,
+        upstream: SocketAddr,
+    ) -> Result<Self> {
+        let registries = folder.join("registries.yaml");
+        let known = REGISTRIES.into_iter().map(|registry| (registry, upstream));
+        let entries = known
+            .chain([(GONE_REGISTRY, network.shared(NOBODY))])
+            .map(|(registry, address)| format!("  \"{registry}\":\n    endpoint: http://{address}\n"));
+        fs::write(&registries, format!("registries:\n{}", entries.collect::<String>()))?;
+        Ok(Self { folder, network, tools, cache, registries })
+    }
+
+    /// The webhook, which serves these certificate files.
+    pub(crate) fn webhook(&self, files: &CertificateFiles) -> Part {
+        let admin = self.network.host(WEBHOOK_ADMIN);
+        self.role("webhook", "webhook", admin)
+            .args(["--listen", &webhook_address(self.network).to_string(), "--admin-listen", &admin.to_string()])
+            .args(["--tls-cert".as_ref(), files.certificate.as_path()])
+            .args(["--tls-key".as_ref(), files.key.as_path()])
+            .args(["--registry-host", &self.cache.to_string()])
+    }
+
+    /// One replica of the controllers, 0 to 9.
+    pub(crate) fn controllers(&self, replica: u8, kubeconfig: &Path) -> Part {
+        let admin = self.network.host(CONTROLLERS_ADMIN + u16::from(replica));
+        let name = format!("controllers-{replica}");
+        self.role(&name, "controllers", admin)
+            .args(["--namespace", NAMESPACE, "--identity", &name, "--registry", &format!("http://{}", self.cache)])
+            .args(["--registries".as_ref(), self.registries.as_path()])
+            .args(["--admin-listen", &admin.to_string()])
+            .env("KUBECONFIG", kubeconfig)
+    }
+
+    /// The proxy of a node, which has no kubeconfig.
+    pub(crate) fn proxy(&self, node: &str, namespace: &Namespace) -> Part {
+        let admin = namespace.address(PROXY_ADMIN);
+        Part::new(self.folder, format!("{node}-proxy"), "nsenter", Ready::Answers(admin, "/ready"))
+            .args([format!("--net={}", namespace.path()).into(), self.tools.cache_registry().to_owned()])
+            .args(["proxy", "--cache", &format!("http://{}", self.cache), "--admin-listen", &admin.to_string()])
+            .args(["--registries".as_ref(), self.registries.as_path()])
+            .env("RUST_LOG", LOG)
+    }
+
+    fn role(&self, name: &str, role: &str, admin: SocketAddr) -> Part {
+        Part::new(self.folder, name, self.tools.cache_registry(), Ready::Answers(admin, "/ready"))
+            .args([role])
+            .env("RUST_LOG", LOG)
+    }
+}
+
+const LOG: &str = "info,cache_registry=debug";
+
+/// Where the API server reaches the webhook.
+pub(crate) fn webhook_address(network: Network) -> SocketAddr {
+    network.host(WEBHOOK)
+}
+
+/// The objects of a release besides its CRDs: the namespace, what the controllers may do, when the webhook is asked.
+pub(crate) fn objects(network: Network, authority: &Authority) -> Value {
+    json!({ "apiVersion": "v1", "kind": "List", "items": [
+        { "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } },
+        cluster_role(),
+        role(),
+        binding("ClusterRoleBinding", "ClusterRole", &json!({ "name": CONTROLLERS_USER })),
+        binding("RoleBinding", "Role", &json!({ "name": CONTROLLERS_USER, "namespace": NAMESPACE })),
+        webhook_configuration(network, authority),
+    ]})
+}
+
+fn cluster_role() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": { "name": CONTROLLERS_USER },
+        "rules": [
+            { "apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"] },
+            {
+                "apiGroups": ["cache-registry.enix.io"],
+                "resources": ["cachedimages"],
+                "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
+            },
+            {
+                "apiGroups": ["cache-registry.enix.io"],
+                "resources": ["cachedimages/status", "cachedimages/finalizers"],
+                "verbs": ["get", "update", "patch"],
+            },
+            // Events about a cluster-scoped object are in the namespace `default`.
+            { "apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] },
+        ],
+    })
+}
+
+fn role() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": { "name": CONTROLLERS_USER, "namespace": NAMESPACE },
+        "rules": [{
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "verbs": ["get", "create", "update", "patch"],
+        }],
+    })
+}
+
+fn binding(kind: &str, role: &str, metadata: &Value) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": kind,
+        "metadata": metadata,
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": CONTROLLERS_USER },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": CONTROLLERS_USER }],
+    })
+}
+
+fn webhook_configuration(network: Network, authority: &Authority) -> Value {
+    let rule = |operations: &[&str], resource| {
+        json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": operations, "resources": [resource] })
+    };
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": { "name": "cache-registry" },
+        "webhooks": [{
+            "name": "pods.cache-registry.enix.io",
+            "clientConfig": {
+                "url": format!("https://{}/mutate/pods", webhook_address(network)),
+                "caBundle": k8s_openapi::ByteString(authority.pem().into()),
+            },
+            "rules": [rule(&["CREATE", "UPDATE"], "pods"), rule(&["UPDATE"], "pods/ephemeralcontainers")],
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "failurePolicy": "Ignore",
+            "timeoutSeconds": 5,
+            "reinvocationPolicy": "IfNeeded",
+            "objectSelector": {
+                "matchExpressions": [{ "key": OPT_OUT_LABEL, "operator": "NotIn", "values": [OPT_OUT_VALUE] }],
+            },
+            "namespaceSelector": { "matchExpressions": [{
+                "key": "kubernetes.io/metadata.name",
+                "operator": "NotIn",
+                "values": ["kube-system", NAMESPACE],
+            }]},
+        }],
+    })
+}

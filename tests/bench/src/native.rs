@@ -1,0 +1,75 @@
+use std::sync::Arc;
+
+use cache_registry_core::{
+    ContainerFacts, ContainerKind, Decision, NodeAddress, PodFacts, PullPolicy, Reference, Verdict,
+};
+use cache_registry_webhook::Decide;
+
+/// The rules of the built-in policies, compiled into this program: what the policies would cost without WebAssembly.
+#[derive(Debug)]
+pub(crate) struct Native {
+    rules: default_filter::Rules,
+    node_address: NodeAddress,
+}
+
+impl Native {
+    pub(crate) fn new(node_address: NodeAddress, settings: &str) -> Self {
+        Self { rules: default_filter::Rules::new(node_address.authority().to_owned(), settings), node_address }
+    }
+
+    fn verdict(&self, container: &ContainerFacts) -> Verdict {
+        let asked = default_filter::Container {
+            name: container.name.clone(),
+            kind: match container.kind {
+                ContainerKind::Init => default_filter::ContainerKind::Init,
+                ContainerKind::Regular => default_filter::ContainerKind::Regular,
+                ContainerKind::Ephemeral => default_filter::ContainerKind::Ephemeral,
+            },
+            pull_policy: match container.pull_policy {
+                PullPolicy::Always => default_filter::PullPolicy::Always,
+                PullPolicy::IfNotPresent => default_filter::PullPolicy::IfNotPresent,
+                PullPolicy::Never => default_filter::PullPolicy::Never,
+            },
+        };
+        let image = &container.image;
+        let asked_of_filter = default_filter::Image {
+            registry: image.registry().to_owned(),
+            repository: image.repository().to_owned(),
+            tag: image.tag().map(ToOwned::to_owned),
+            digest: image.digest().map(ToString::to_string),
+        };
+        let decided = match self.rules.verdict(&asked, &asked_of_filter) {
+            default_filter::Verdict::Ignore(reason) => Ok((Decision::LeftAlone { reason }, "default-filter")),
+            default_filter::Verdict::Pass | default_filter::Verdict::Cache => {
+                self.rewrite(asked_of_filter).map(|decision| (decision, "default-rewrite"))
+            }
+        };
+        match decided {
+            Ok((decision, policy)) => Verdict { decision, policy: Some(policy.to_owned()), warnings: Vec::new() },
+            Err(reason) => Verdict {
+                decision: Decision::LeftAlone { reason: reason.clone() },
+                policy: None,
+                warnings: vec![reason],
+            },
+        }
+    }
+
+    fn rewrite(&self, image: default_filter::Image) -> Result<Decision, String> {
+        let parse = |text: &str| text.parse::<Reference>().map_err(|error| error.to_string());
+        let image = default_rewrite::Image {
+            registry: image.registry,
+            repository: image.repository,
+            tag: image.tag,
+            digest: image.digest,
+        };
+        let rewritten =
+            default_rewrite::rewritten(&image, |source| Ok(self.node_address.of(&parse(source)?).to_string()))?;
+        Ok(Decision::Rewritten { image: parse(&rewritten.image)?, source: parse(&rewritten.source)? })
+    }
+}
+
+impl Decide for Native {
+    async fn decide(&self, _pod: Arc<PodFacts>, containers: Vec<ContainerFacts>) -> Vec<Verdict> {
+        containers.iter().map(|container| self.verdict(container)).collect()
+    }
+}

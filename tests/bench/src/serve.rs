@@ -1,0 +1,74 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use cache_registry_core::NodeAddress;
+use cache_registry_policy::{Engine, Limits, PolicySet};
+use cache_registry_runtime::Shutdown;
+use cache_registry_webhook as webhook;
+use clap::{Args, ValueEnum};
+use prometheus_client::registry::Registry;
+
+use crate::native::Native;
+
+/// A webhook as the product has it, on one thread, with a choice of who decides.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[arg(long)]
+    decide: Who,
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    certificate: PathBuf,
+    #[arg(long)]
+    key: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Who {
+    /// The built-in policies in WebAssembly, a fresh instance for each review.
+    Wasm,
+    /// The same rules compiled into this program.
+    Native,
+}
+
+impl Who {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// What both have as the cache's own registry.
+const OWN_REGISTRY: &str = "registry.cache-registry.svc:5000";
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<()> {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(self.serve())
+    }
+
+    async fn serve(self) -> Result<()> {
+        let shutdown = Shutdown::on_signals()?;
+        let node_address = NodeAddress::default();
+        let mut registry = Registry::default();
+        let metrics = webhook::Metrics::register(&mut registry);
+        let config = webhook::Config::new(self.listen, self.certificate, self.key);
+        let server = webhook::Server::bind(config, metrics.clone()).await?;
+        let router = match self.decide {
+            Who::Native => {
+                let decide = Native::new(node_address.clone(), OWN_REGISTRY);
+                webhook::router(Arc::new(decide), node_address, metrics)
+            }
+            Who::Wasm => {
+                let engine = Engine::new(&Limits::default(), node_address.clone())?;
+                let of_policies = cache_registry_policy::Metrics::register(&mut registry);
+                let set = PolicySet::built_in(engine, &[OWN_REGISTRY.to_owned()], of_policies)?;
+                webhook::router(Arc::new(set), node_address, metrics)
+            }
+        };
+        Ok(server.serve(router, shutdown).await?)
+    }
+}

@@ -1,0 +1,117 @@
+//! Runs end-to-end tests on a [`Bed`].
+//!
+//! The tests of one file share a bed and run one after the other; before each, every part is brought back up and the
+//! upstream behaves again. A test that fails shows the state of the bed: objects, Events, and the end of every log.
+//!
+//! It is a test harness of its own and not the built-in one because a bed has to be taken down before the program
+//! ends, which a `static` never is.
+
+mod images;
+mod registry_data;
+mod webhook_client;
+
+use std::any::Any;
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use cache_registry_bed::{Bed, Options};
+use futures::FutureExt;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+pub use images::{Published, publish, publish_large};
+pub use registry_data::{blob_file, content_digest};
+pub use webhook_client::{WebhookConnection, review_of};
+
+/// How long a test may take, beyond which it has failed.
+const LONGEST_TEST: Duration = Duration::from_mins(2);
+
+/// A test: its name, and what it does with the bed.
+pub struct Test {
+    /// The name, as a sentence.
+    pub name: &'static str,
+    /// What it does.
+    pub body: for<'a> fn(&'a mut Bed) -> Running<'a>,
+}
+
+/// A test that runs.
+pub type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// Makes [`Test`]s of functions of the form `async fn name(bed: &mut Bed) -> Result<()>`.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        vec![$($crate::Test { name: stringify!($name), body: |bed| Box::pin($name(bed)) }),*]
+    };
+}
+
+/// Says something beside the results: a measurement.
+#[macro_export]
+macro_rules! note {
+    ($($words:tt)*) => { $crate::say(&format!($($words)*)) };
+}
+
+/// Writes a line to standard error.
+pub fn say(line: &str) {
+    // A terminal that is gone is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "  {line}");
+}
+
+enum Slot {
+    NotStarted,
+    Up(Box<Bed>),
+    Failed(String),
+}
+
+/// Runs tests on one bed, which is started when the first of them is.
+pub fn run(options: Options, tests: Vec<Test>) -> Result<ExitCode> {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let runtime = Arc::new(Runtime::new()?);
+    let slot = Arc::new(Mutex::new(Slot::NotStarted));
+    let trials = tests.into_iter().map(|test| {
+        let (runtime, slot) = (Arc::clone(&runtime), Arc::clone(&slot));
+        Trial::test(test.name, move || {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            runtime.block_on(one(&mut slot, options, &test)).map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    // Within the runtime, where its parts were started.
+    runtime.block_on(async { drop(slot) });
+    Ok(conclusion.exit_code())
+}
+
+async fn one(slot: &mut Slot, options: Options, test: &Test) -> Result<()> {
+    if let Slot::NotStarted = slot {
+        *slot = match Bed::start(options).await {
+            Ok(bed) => Slot::Up(Box::new(bed)),
+            Err(error) => Slot::Failed(format!("{error:#}")),
+        };
+    }
+    let bed = match slot {
+        Slot::Up(bed) => bed,
+        Slot::Failed(error) => return Err(anyhow!("the bed did not start: {error}")),
+        Slot::NotStarted => return Err(anyhow!("the bed was not started")),
+    };
+    bed.heal().await.context("the bed could not be brought back up before the test")?;
+    let run = AssertUnwindSafe(timeout(LONGEST_TEST, (test.body)(bed))).catch_unwind();
+    let failure = match run.await {
+        Ok(Ok(Ok(()))) => return Ok(()),
+        Ok(Ok(Err(error))) => format!("{error:#}"),
+        Ok(Err(_)) => format!("not done after {} s", LONGEST_TEST.as_secs()),
+        Err(panic) => words_of(&*panic),
+    };
+    Err(anyhow!("{failure}\n\n{}", bed.state().await))
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without words").to_owned()
+}
