@@ -3,8 +3,19 @@
 mod args;
 mod run;
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
 use clap::Parser as _;
 
-fn main() -> anyhow::Result<()> {
-    run::run(args::Args::parse())
+fn main() -> ExitCode {
+    match run::run(args::Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The causes in one line and no backtrace, even where RUST_BACKTRACE is set: this is for an operator.
+            // When standard error is gone there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "cache-registry: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs the Debian packages of the test bed that are missing. Silent where none is; progress goes to standard error.
-# No service is started: whatever a package would start at boot, the bed starts by itself.
+# The bed starts what it needs by itself, on addresses of its own; services that a package starts are not used.
 set -euo pipefail
 
 packages=(
-  ca-certificates containerd docker-registry iproute2 nginx procps runc skopeo util-linux wrk
+  containerd curl docker-registry iproute2 nginx procps runc skopeo util-linux wrk
 )
 
 missing=()
@@ -29,7 +29,6 @@ apt() {
   DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 "$@" >"$log" 2>&1
 }
 install() {
-  # 101: "no" to every start of a service that a package asks for.
   apt install -y --no-install-recommends "${missing[@]}"
 }
 # The lists that are here may do, and updating them takes longer than installing.

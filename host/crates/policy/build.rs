@@ -39,7 +39,7 @@ fn build() -> Result<(), Box<dyn Error>> {
         let component = ComponentEncoder::default()
             .validate(true)
             .module(&module)
-            .and_then(|encoder| encoder.encode())
+            .and_then(ComponentEncoder::encode)
             .map_err(|error| format!("{policy} is no component: {error:#}"))?;
         fs::write(out.join(format!("{policy}.wasm")), component)?;
     }

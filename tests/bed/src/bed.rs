@@ -108,19 +108,7 @@ impl Bed {
             tokio::try_join!(a.containerd.start(), a.proxy.start(), b.containerd.start(), b.proxy.start())
         };
         let ((control_plane, controllers), _) = tokio::try_join!(control_plane, others)?;
-        Ok(Self {
-            control_plane,
-            cache,
-            upstream,
-            webhook,
-            controllers,
-            a,
-            b,
-            authority,
-            tools,
-            network,
-            guardian,
-        })
+        Ok(Self { control_plane, cache, upstream, webhook, controllers, a, b, authority, tools, network, guardian })
     }
 
     /// Where everything of this bed is: logs, sockets, certificates, data.

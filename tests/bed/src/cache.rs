@@ -72,7 +72,7 @@ fn configuration(address: SocketAddr, data: &Path, kind: CacheKind) -> String {
         "version: 0.1\n\
          log:\n  level: info\n\
          storage:\n  filesystem:\n    rootdirectory: {data}\n  delete:\n    enabled: true\n\
-         http:\n  addr: {address}\n\
+         http:\n  addr: {address}\n  secret: of-this-bed\n\
          {validation}"
     )
 }

@@ -35,12 +35,7 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Starts it, and waits until a pod can be created.
-    pub(crate) async fn start(
-        folder: &Path,
-        network: Network,
-        tools: &Tools,
-        authority: &Authority,
-    ) -> Result<Self> {
+    pub(crate) async fn start(folder: &Path, network: Network, tools: &Tools, authority: &Authority) -> Result<Self> {
         let server = authority.server("kube-apiserver", network.host(API))?;
         let signing_keys = authority.signing_keys()?;
         let admin = authority.client("admin", Some("system:masters"))?;

@@ -3,11 +3,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use http::Method;
+use tokio::net::TcpStream;
 
 use crate::containerd::Containerd;
 use crate::cri::ImageService;
 use crate::exchange::{self, Answer};
 use crate::network::{IpVersion, Namespace, Network};
+use crate::node_traffic::NodeTraffic;
+use crate::operator::PROXY_ADMIN;
 use crate::part::Part;
 use crate::tools::Tools;
 
@@ -89,9 +92,15 @@ impl Node {
         exchange::request(stream, method, path, headers).await
     }
 
-    /// The text of the proxy's metrics.
-    pub async fn metrics(&self) -> Result<String> {
-        let stream = tokio::net::TcpStream::connect(self.namespace.address(8080)).await?;
-        Ok(String::from_utf8_lossy(&exchange::get(stream, "/metrics", &[]).await?.body).into_owned())
+    /// The network namespace it is in.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// What its proxy has sent so far, by its metrics.
+    pub async fn traffic(&self) -> Result<NodeTraffic> {
+        let stream = TcpStream::connect(self.namespace.address(PROXY_ADMIN)).await?;
+        let answer = exchange::get(stream, "/metrics", &[]).await?;
+        Ok(NodeTraffic::read(&String::from_utf8_lossy(&answer.body)))
     }
 }

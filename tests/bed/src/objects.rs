@@ -75,7 +75,8 @@ impl Objects {
     async fn condition(&self, source: &str, bound: Duration, status: &str, reason: &str) -> Result<CachedImage> {
         until(format!("{source} to be Ready={status} ({reason})"), bound, async || {
             let image = self.cached_image(source).await?.context("there is no CachedImage of it")?;
-            let ready = image.status.as_ref().and_then(CachedImageStatus::ready).context("it has no condition Ready")?;
+            let ready =
+                image.status.as_ref().and_then(CachedImageStatus::ready).context("it has no condition Ready")?;
             if ready.status == status && ready.reason == reason {
                 return Ok(Some(image));
             }

@@ -27,7 +27,8 @@ pub const GONE_REGISTRY: &str = "gone.example";
 const WEBHOOK: u16 = 9443;
 const WEBHOOK_ADMIN: u16 = 8080;
 const CONTROLLERS_ADMIN: u16 = 8081;
-const PROXY_ADMIN: u16 = 8080;
+/// The port of a proxy's metrics.
+pub(crate) const PROXY_ADMIN: u16 = 8080;
 const NOBODY: u16 = 9;
 
 /// How the roles of cache-registry are started: what a chart's templates say.
@@ -162,9 +163,7 @@ fn binding(kind: &str, role: &str, metadata: &Value) -> Value {
 }
 
 fn webhook_configuration(network: Network, authority: &Authority) -> Value {
-    let rule = |operations: &[&str], resource| {
-        json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": operations, "resources": [resource] })
-    };
+    let rule = |operations: &[&str], resource| json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": operations, "resources": [resource] });
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",

@@ -12,8 +12,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::guardian::MARK;
 use crate::exchange;
+use crate::guardian::MARK;
 use crate::until;
 
 /// How long a part may take to be ready, on a machine that is busy building.

@@ -14,11 +14,15 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Installs and builds what is missing (`tests/tools`), with progress on standard error, and finds our own binary:
-    /// `CACHE_REGISTRY_BIN`, or the one that was built beside this program.
+    /// Finds the programs of others in `CACHE_REGISTRY_TOOLS`, or installs and builds what is missing (`tests/tools`),
+    /// with progress on standard error; and our own, `CACHE_REGISTRY_BIN` or what was built beside this program.
     pub async fn find() -> Result<Self> {
-        script("packages.sh").await?;
-        let folder = PathBuf::from(script("build.sh").await?.trim());
+        let folder = if let Some(folder) = env::var_os("CACHE_REGISTRY_TOOLS") {
+            PathBuf::from(folder)
+        } else {
+            script("packages.sh").await?;
+            PathBuf::from(script("build.sh").await?.trim())
+        };
         let cache_registry = match env::var_os("CACHE_REGISTRY_BIN") {
             Some(path) => PathBuf::from(path),
             None => beside_this_program("cache-registry")?,

@@ -23,8 +23,12 @@ pub struct Upstream {
 impl Upstream {
     pub(crate) fn new(folder: &Path, network: Network, tools: &Tools) -> Self {
         let control = network.host(CONTROL);
-        let part = Part::new(folder, "upstream", tools.upstream(), Ready::Accepts(control))
-            .args(["--listen", &network.shared(PORT).to_string(), "--control", &control.to_string()]);
+        let part = Part::new(folder, "upstream", tools.upstream(), Ready::Accepts(control)).args([
+            "--listen",
+            &network.shared(PORT).to_string(),
+            "--control",
+            &control.to_string(),
+        ]);
         Self { part, control: Control::new(control), network }
     }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::proxying::Programs;
 use crate::report::{Section, render, write_between_markers, write_json};
@@ -34,6 +34,15 @@ struct Args {
     /// Where the pinned programs are: what tests/tools/build.sh prints
     #[arg(long, env = "CACHE_REGISTRY_TOOLS", value_name = "FOLDER")]
     tools: Option<PathBuf>,
+    /// Measure this alone, and print it without writing it anywhere
+    #[arg(long, value_name = "WHAT")]
+    only: Option<Subject>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    Admission,
+    Pulls,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +66,7 @@ fn main() -> Result<()> {
         let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         // What is not finished is dropped, and with it every server and file.
         tokio::select! {
-            measured = tokio::time::timeout(LONGEST, bench(tools)) => {
+            measured = tokio::time::timeout(LONGEST, bench(tools, args.only)) => {
                 measured.with_context(|| format!("not finished after {} s", LONGEST.as_secs()))?
             }
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
@@ -69,33 +78,43 @@ fn main() -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what it is for")]
-async fn bench(tools: PathBuf) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-    let this = std::env::current_exe()?;
-    let cache_registry = this.with_file_name("cache-registry");
-    if !cache_registry.is_file() {
-        bail!("{} is not there: cargo build --release --package cache-registry", cache_registry.display());
-    }
+async fn bench(tools: PathBuf, only: Option<Subject>) -> Result<()> {
     if std::thread::available_parallelism()?.get() < 2 {
         bail!("servers and load need a CPU each, and here is one");
     }
     let folder = tempfile::Builder::new().prefix("cache-registry-bench.").tempdir()?;
-
-    eprintln!("admission reviews (about 35 s) ...");
-    let admission = Section {
-        title: "Admission: the built-in policies in Wasm; the baseline is the same rules in native code",
-        rows: admission::measure(folder.path()).await?,
-    };
-    eprintln!("pulls through the proxy (about 90 s) ...");
-    let programs = Programs { tools, cache_registry };
-    let pulls = Section { title: "Pulls of what is cached", rows: proxying::measure(folder.path(), &programs).await? };
+    let mut sections = Vec::new();
+    if only.is_none_or(|only| only == Subject::Admission) {
+        eprintln!("admission reviews ...");
+        let title = "Admission: the built-in policies in Wasm; the baseline is the same rules in native code";
+        sections.push(Section { title, rows: admission::measure(folder.path()).await? });
+    }
+    if only.is_none_or(|only| only == Subject::Pulls) {
+        eprintln!("pulls of what is cached ...");
+        let programs = Programs { tools, cache_registry: beside_this_program()? };
+        sections.push(Section {
+            title: "Pulls of what is cached",
+            rows: proxying::measure(folder.path(), &programs).await?,
+        });
+    }
     folder.close()?;
 
-    let sections = [admission, pulls];
     let text = render(&sections, &machine::description(), &today());
     println!("{text}");
+    if only.is_some() {
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     write_json(&sections, &root.join("target/bench.json"))?;
     write_between_markers(&text, &root.join("docs/performance.md"))
+}
+
+fn beside_this_program() -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("cache-registry");
+    if !program.is_file() {
+        bail!("{} is not there: cargo build --release --package cache-registry", program.display());
+    }
+    Ok(program)
 }
 
 /// The date in UTC, `2026-11-24`.

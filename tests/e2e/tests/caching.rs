@@ -157,10 +157,9 @@ async fn controllers_killed_within_a_copy_finish_it_after_a_restart(bed: &mut Be
     }
 
     let repository = format!("docker.io/{}", published.repository);
-    for path in [
-        format!("/v2/{repository}/manifests/1.0"),
-        format!("/v2/{repository}/manifests/{}", published.image.digest()),
-    ] {
+    for path in
+        [format!("/v2/{repository}/manifests/1.0"), format!("/v2/{repository}/manifests/{}", published.image.digest())]
+    {
         assert_eq!(bed.cache.get(&path).await?.status.as_u16(), 404, "{path}");
     }
     let image = bed.objects().cached_image(&published.source).await?.context("no CachedImage")?;

@@ -1,3 +1,6 @@
+// The columns are attributes within one attribute, where two of one type look like a repetition.
+#![allow(clippy::duplicated_attributes)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -38,7 +41,7 @@ pub const LONGEST_POD_SAMPLE: usize = 10;
 #[serde(rename_all = "camelCase")]
 pub struct CachedImageSpec {
     /// The image to keep, with the host of its registry: `docker.io/library/nginx:1.27`. It cannot be changed: another
-    /// image is another CachedImage.
+    /// image is another `CachedImage`.
     #[schemars(
         length(min = 1, max = 1024),
         extend("x-kubernetes-validations" = [{
@@ -57,8 +60,9 @@ pub struct CachedImageSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CachedImageStatus {
-    /// `Ready` is True when the registry has the image. Its reason is one of Cached, Copying, NotFound, Unauthorized,
-    /// RateLimited, UpstreamUnreachable, RegistryUnreachable and InvalidReference; its message says what to do.
+    /// `Ready` is True when the registry has the image. Its reason is one of `Cached`, `Copying`, `NotFound`,
+    /// `Unauthorized`, `RateLimited`, `UpstreamUnreachable`, `RegistryUnreachable` and `InvalidReference`; its message
+    /// says what to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -93,7 +97,7 @@ pub struct CachedImageStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 
-    /// The generation of the CachedImage that this status is about.
+    /// The generation of the `CachedImage` that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }

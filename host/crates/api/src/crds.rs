@@ -2,7 +2,7 @@ use kube::CustomResourceExt as _;
 
 use crate::cached_image::CachedImage;
 
-/// The CustomResourceDefinitions, as YAML for `kubectl apply -f -`.
+/// The `CustomResourceDefinition`s, as YAML for `kubectl apply -f -`.
 pub fn crds() -> String {
     // Only a value that YAML cannot hold fails here (a map with a map as a key), and the test below writes this one.
     serde_saphyr::to_string(&CachedImage::crd()).unwrap_or_else(|error| unreachable!("a CRD is YAML: {error}"))

@@ -3,7 +3,7 @@ use std::time::Duration;
 use cache_registry_core::Reason;
 
 /// The longest pause between two attempts that nobody asked for.
-pub(crate) const LONGEST: Duration = Duration::from_mins(10);
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// A registry that asks for more than this is asked again after a day all the same.
 const LONGEST_ASKED_FOR: Duration = Duration::from_hours(24);
@@ -18,12 +18,21 @@ pub(crate) fn pause(reason: Reason, attempts: u32, retry_after: Option<Duration>
         Reason::RegistryUnreachable => (Duration::from_secs(1), Duration::from_secs(15)),
         _ => (Duration::from_secs(5), LONGEST),
     };
-    let doubled = first.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)));
-    // Earlier by up to a fifth, so that the longest pause is what it says.
-    let own = doubled.min(longest).mul_f64(1.0 - random / 5.0);
+    let own = doubling(first, longest, attempts, random);
     // Later by up to a tenth: never before the time that was asked for.
     let asked = retry_after.unwrap_or_default().min(LONGEST_ASKED_FOR).mul_f64(1.0 + random / 10.0);
     own.max(asked)
+}
+
+/// The same for a write that the API server did not take: from 1 s to 1 min.
+pub(crate) fn write_pause(attempts: u32, random: f64) -> Duration {
+    doubling(Duration::from_secs(1), Duration::from_mins(1), attempts, random)
+}
+
+/// Earlier by up to a fifth by chance, so that the longest pause is what it says.
+fn doubling(first: Duration, longest: Duration, attempts: u32, random: f64) -> Duration {
+    let doubled = first.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)));
+    doubled.min(longest).mul_f64(1.0 - random / 5.0)
 }
 
 #[cfg(test)]
@@ -41,6 +50,11 @@ mod tests {
     #[case(Reason::RegistryUnreachable, 9, 15)]
     fn doubles_up_to_a_bound(#[case] reason: Reason, #[case] attempts: u32, #[case] seconds: u64) {
         assert_eq!(pause(reason, attempts, None, 0.0), Duration::from_secs(seconds));
+    }
+
+    #[test]
+    fn writes_are_tried_again_within_a_minute() {
+        assert_eq!([1, 2, 3, 7, 99].map(|attempts| write_pause(attempts, 0.0).as_secs()), [1, 2, 4, 60, 60]);
     }
 
     #[test]

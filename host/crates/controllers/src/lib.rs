@@ -37,6 +37,7 @@ mod mock_api;
 mod plan;
 mod pod_sources;
 mod reconciler;
+mod tracked;
 mod usage;
 
 use cluster::Cluster;

@@ -8,21 +8,21 @@ use cache_registry_core::{NodeAddress, Reason, Reference};
 use cache_registry_registry::Copied;
 use cache_registry_runtime::Handle;
 use futures::{Stream, StreamExt as _};
-use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 use kube_runtime::watcher::{self, Event};
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
-use tokio_util::time::{DelayQueue, delay_queue};
+use tokio_util::time::DelayQueue;
 
-use crate::backoff::pause;
+use crate::backoff::write_pause;
 use crate::cluster::Cluster;
 use crate::copier::{Copier, Found};
 use crate::line::Line;
 use crate::metrics::Metrics;
-use crate::plan::{Action, CHECK_EVERY, Facts, Failure, Kept, Now, Standing, Task, plan, reason};
+use crate::plan::{Action, Facts, Failure, Now, Standing, Task, plan, reason};
 use crate::pod_sources::{Pod, PodSpec, PodStatus};
+use crate::tracked::{Tracked, is_older};
 use crate::usage::Usage;
 
 /// How many images the registry is asked about at once.
@@ -60,22 +60,6 @@ pub(crate) struct Reconciler<C> {
     ready: Option<Handle>,
 }
 
-/// A `CachedImage`, as the API server had it last, and what is known beyond.
-struct Tracked {
-    image: CachedImage,
-    source: Option<Reference>,
-    standing: Standing,
-    /// Tasks that failed in a row.
-    failures: u32,
-    running: Option<AbortHandle>,
-    timer: Option<(delay_queue::Key, Instant)>,
-    writing: bool,
-    /// Writes that failed in a row, and when to try the next.
-    write_failures: u32,
-    write_after: Option<Instant>,
-    counted: Option<Reason>,
-}
-
 enum Due {
     Image(Name),
     Source(Arc<Reference>),
@@ -83,10 +67,27 @@ enum Due {
 
 /// What has ended.
 enum Done {
-    Copied { name: Name, uid: Option<String>, time: Duration, outcome: Result<Copied, Failure> },
-    Checked { name: Name, uid: Option<String>, outcome: Result<Found, Failure> },
-    Written { name: Name, status: Box<CachedImageStatus>, outcome: Result<Box<CachedImage>, kube::Error> },
-    Created { source: Arc<Reference>, outcome: Result<(), kube::Error> },
+    Copied {
+        name: Name,
+        uid: Option<String>,
+        time: Duration,
+        outcome: Result<Copied, Failure>,
+    },
+    Checked {
+        name: Name,
+        uid: Option<String>,
+        outcome: Result<Found, Failure>,
+    },
+    Written {
+        name: Name,
+        uid: Option<String>,
+        status: Box<CachedImageStatus>,
+        outcome: Result<Box<CachedImage>, kube::Error>,
+    },
+    Created {
+        source: Arc<Reference>,
+        outcome: Result<(), kube::Error>,
+    },
 }
 
 impl<C: Copier> Reconciler<C> {
@@ -169,6 +170,10 @@ impl<C: Copier> Reconciler<C> {
             self.ensure(&source);
         }
         if done {
+            // Of those that no pod uses the status may still say otherwise.
+            for name in self.images.keys().cloned().collect::<Vec<_>>() {
+                self.touch_soon(&name);
+            }
             self.all_listed();
         }
     }
@@ -288,7 +293,7 @@ impl<C: Copier> Reconciler<C> {
         if let Some(tracked) = self.images.get_mut(name) {
             let sooner = tracked.timer.is_some_and(|(_, at)| at <= soon);
             if !sooner {
-                tracked.set_timer(&mut self.timers, name, Some(soon));
+                set_timer(&mut self.timers, name, tracked, Some(soon));
             }
         }
     }
@@ -342,11 +347,11 @@ impl<C: Copier> Reconciler<C> {
                 let (cluster, image, name) = (self.cluster.clone(), tracked.image.clone(), name.clone());
                 self.tasks.spawn(async move {
                     let outcome = cluster.report(&image, &status).await.map(Box::new);
-                    Done::Written { name, status, outcome }
+                    Done::Written { name, uid: image.metadata.uid, status, outcome }
                 });
             }
         }
-        tracked.set_timer(&mut self.timers, name, wake);
+        set_timer(&mut self.timers, name, tracked, wake);
     }
 
     /// Starts the tasks whose turn it is.
@@ -392,26 +397,27 @@ impl<C: Copier> Reconciler<C> {
     fn ended(&mut self, task: Id, done: Done) {
         match done {
             Done::Copied { name, uid, time, outcome } => {
-                if let Some(tracked) = self.images.get_mut(&name).filter(|tracked| tracked.image.metadata.uid == uid) {
-                    tracked.copied(time, outcome, &self.metrics);
-                    self.touch(&name);
-                }
+                self.update(&name, uid.as_deref(), |tracked, metrics| tracked.copied(time, outcome, metrics));
             }
             Done::Checked { name, uid, outcome } => {
-                if let Some(tracked) = self.images.get_mut(&name).filter(|tracked| tracked.image.metadata.uid == uid) {
-                    tracked.checked(outcome);
-                    self.touch(&name);
-                }
+                self.update(&name, uid.as_deref(), |tracked, _| tracked.checked(outcome));
             }
-            Done::Written { name, status, outcome } => {
-                if let Some(tracked) = self.images.get_mut(&name) {
-                    tracked.written(&status, outcome, &self.metrics);
-                    self.touch(&name);
-                }
+            Done::Written { name, uid, status, outcome } => {
+                self.update(&name, uid.as_deref(), |tracked, metrics| tracked.written(&status, outcome, metrics));
             }
             Done::Created { source, outcome } => self.created(source, outcome),
         }
         self.next_in_line(task);
+    }
+
+    /// Notes something about an image, and goes on from there. One that was deleted meanwhile, and may have been created
+    /// anew under its name, is none of the news' business.
+    fn update(&mut self, name: &Name, uid: Option<&str>, note: impl FnOnce(&mut Tracked, &Metrics)) {
+        if let Some(tracked) = self.images.get_mut(name).filter(|tracked| tracked.image.metadata.uid.as_deref() == uid)
+        {
+            note(tracked, &self.metrics);
+            self.touch(name);
+        }
     }
 
     fn created(&mut self, source: Arc<Reference>, outcome: Result<(), kube::Error>) {
@@ -424,135 +430,18 @@ impl<C: Copier> Reconciler<C> {
                 *failures += 1;
                 self.metrics.error("create");
                 tracing::warn!(image = %source, %error, "the CachedImage can't be created; trying on. May this ServiceAccount create CachedImages?");
-                let pause = pause(Reason::UpstreamUnreachable, *failures, None, fastrand::f64());
+                let pause = write_pause(*failures, fastrand::f64());
                 self.timers.insert(Due::Source(source), pause);
             }
         }
     }
 }
 
-impl Tracked {
-    fn new(image: CachedImage, source: Option<Reference>) -> Self {
-        Self {
-            image,
-            source,
-            standing: Standing::Unknown,
-            failures: 0,
-            running: None,
-            timer: None,
-            writing: false,
-            write_failures: 0,
-            write_after: None,
-            counted: None,
-        }
+fn set_timer(timers: &mut DelayQueue<Due>, name: &Name, tracked: &mut Tracked, at: Option<Instant>) {
+    if let Some((key, _)) = tracked.timer.take() {
+        timers.try_remove(&key);
     }
-
-    fn set_timer(&mut self, timers: &mut DelayQueue<Due>, name: &Name, at: Option<Instant>) {
-        if let Some((key, _)) = self.timer.take() {
-            timers.try_remove(&key);
-        }
-        self.timer = at.map(|at| (timers.insert_at(Due::Image(name.clone()), at), at));
-    }
-
-    fn copied(&mut self, time: Duration, outcome: Result<Copied, Failure>, metrics: &Metrics) {
-        self.running = None;
-        let now = Timestamp::now();
-        let image = &self.image.spec.source_image;
-        match outcome {
-            Ok(copied) => {
-                metrics.copied(time, copied.bytes_uploaded);
-                tracing::info!(
-                    image, digest = %copied.digest, size = copied.size, uploaded = copied.bytes_uploaded, ?time, "cached"
-                );
-                self.failures = 0;
-                let kept = Kept {
-                    digest: copied.digest.to_string(),
-                    size: i64::try_from(copied.size).unwrap_or(i64::MAX),
-                    platforms: copied.platforms,
-                    at: now,
-                };
-                self.standing = Standing::Cached { copied: Some(kept), checked: now, check_at: next_check() };
-            }
-            Err(failure) => {
-                metrics.copy_failed(failure.reason);
-                self.failed(Task::Copy, failure);
-            }
-        }
-    }
-
-    fn checked(&mut self, outcome: Result<Found, Failure>) {
-        self.running = None;
-        let now = Timestamp::now();
-        let told = self.image.status.as_ref().and_then(|status| status.digest.as_deref());
-        match outcome {
-            Ok(Found::Manifest(digest)) if digest.is_none() || digest.as_deref() == told => {
-                self.failures = 0;
-                self.standing = Standing::Cached { copied: None, checked: now, check_at: next_check() };
-            }
-            Ok(found) => {
-                tracing::warn!(
-                    image = self.image.spec.source_image,
-                    expected = told,
-                    ?found,
-                    "the registry lost it; copying again"
-                );
-                self.failures = 0;
-                self.standing = Standing::Missing;
-            }
-            Err(failure) => self.failed(Task::Check, failure),
-        }
-    }
-
-    fn failed(&mut self, task: Task, failure: Failure) {
-        self.failures = self.failures.saturating_add(1);
-        let pause = pause(failure.reason, self.failures, failure.retry_after, fastrand::f64());
-        let (image, reason) = (&self.image.spec.source_image, failure.reason.as_str());
-        if self.failures == 1 {
-            tracing::warn!(image, ?task, reason, message = failure.message, again_in = ?pause, "failed");
-        } else {
-            tracing::debug!(image, ?task, reason, message = failure.message, again_in = ?pause, "failed again");
-        }
-        self.standing = Standing::Failed { task, failure, retry_at: Instant::now() + pause };
-    }
-
-    fn written(
-        &mut self,
-        status: &CachedImageStatus,
-        outcome: Result<Box<CachedImage>, kube::Error>,
-        metrics: &Metrics,
-    ) {
-        self.writing = false;
-        let name = self.image.name_any();
-        match outcome {
-            Ok(mut image) => {
-                let kept = image.status.as_ref() == Some(status);
-                if image.metadata.uid == self.image.metadata.uid && !is_older(&image, &self.image) {
-                    image.metadata.managed_fields = None;
-                    self.image = *image;
-                }
-                if kept {
-                    self.write_failures = 0;
-                    self.write_after = None;
-                    return;
-                }
-                tracing::warn!(
-                    image = name,
-                    "the API server keeps another status than was written: is the CRD of this version applied?"
-                );
-            }
-            // Deleted, or deleted and created anew: the watch tells.
-            Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {
-                tracing::debug!(image = name, %refusal, "the status was not written");
-            }
-            Err(error) => {
-                tracing::warn!(image = name, %error, "the status can't be written; trying on. May this ServiceAccount patch cachedimages/status?");
-            }
-        }
-        metrics.error("status");
-        self.write_failures = self.write_failures.saturating_add(1);
-        let pause = pause(Reason::UpstreamUnreachable, self.write_failures, None, fastrand::f64());
-        self.write_after = Some(Instant::now() + pause);
-    }
+    tracked.timer = at.map(|at| (timers.insert_at(Due::Image(name.clone()), at), at));
 }
 
 /// A pod that can't be read uses nothing that could be seen.
@@ -571,19 +460,6 @@ fn readable(event: Event<DeserializeGuard<Pod>>) -> Event<Pod> {
         Event::Apply(pod) => Event::Apply(read(pod)),
         Event::Delete(pod) => Event::Delete(read(pod)),
     }
-}
-
-/// True when `image` is a state from before `known`: what a write returns overtakes what the watch brings.
-/// Versions of one resource are ordered numbers
-/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
-fn is_older(image: &CachedImage, known: &CachedImage) -> bool {
-    let version =
-        |image: &CachedImage| image.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok());
-    matches!((version(image), version(known)), (Some(image), Some(known)) if image < known)
-}
-
-fn next_check() -> Instant {
-    Instant::now() + CHECK_EVERY.mul_f64(0.9 + fastrand::f64() / 5.0)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::load::{Exports, Policy};
 /// it answers no other.
 pub(crate) struct Instance {
     store: Store<Host>,
-    instance: component::Instance,
+    handle: component::Instance,
     filter: Option<filter::Guest>,
     rewrite: Option<rewrite::Guest>,
 }
@@ -29,17 +29,16 @@ impl Instance {
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(PASSED);
         store.set_epoch_deadline(ticks);
-        let instance = policy.component.instantiate(&mut store)?;
-        Ok(Self { store, instance, filter: None, rewrite: None })
+        let handle = policy.component.instantiate(&mut store)?;
+        Ok(Self { store, handle, filter: None, rewrite: None })
     }
 
     /// Compares its functions with the contract.
     pub(crate) fn compare(&mut self, exports: &Exports) -> wasmtime::Result<()> {
-        self.filter = exports.filter.as_ref().map(|export| export.load(&mut self.store, &self.instance)).transpose()?;
-        self.rewrite =
-            exports.rewrite.as_ref().map(|export| export.load(&mut self.store, &self.instance)).transpose()?;
+        self.filter = exports.filter.as_ref().map(|export| export.load(&mut self.store, &self.handle)).transpose()?;
+        self.rewrite = exports.rewrite.as_ref().map(|export| export.load(&mut self.store, &self.handle)).transpose()?;
         if let Some(export) = &exports.check {
-            export.load(&mut self.store, &self.instance)?;
+            export.load(&mut self.store, &self.handle)?;
         }
         Ok(())
     }
@@ -51,7 +50,7 @@ impl Instance {
 
     /// Asks whether the policy's settings are right.
     pub(crate) fn check(&mut self, export: &check::GuestIndices) -> wasmtime::Result<Result<(), String>> {
-        export.load(&mut self.store, &self.instance)?.call_check(&mut self.store)
+        export.load(&mut self.store, &self.handle)?.call_check(&mut self.store)
     }
 
     /// Asks whether a container's image is cached.
@@ -62,7 +61,7 @@ impl Instance {
     ) -> wasmtime::Result<Verdict> {
         let guest = match &mut self.filter {
             Some(guest) => guest,
-            none => none.insert(export.load(&mut self.store, &self.instance)?),
+            none => none.insert(export.load(&mut self.store, &self.handle)?),
         };
         guest.call_filter(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into())
     }
@@ -75,7 +74,7 @@ impl Instance {
     ) -> wasmtime::Result<Result<Option<Rewritten>, String>> {
         let guest = match &mut self.rewrite {
             Some(guest) => guest,
-            none => none.insert(export.load(&mut self.store, &self.instance)?),
+            none => none.insert(export.load(&mut self.store, &self.handle)?),
         };
         guest.call_rewrite(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into())
     }

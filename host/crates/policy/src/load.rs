@@ -134,7 +134,7 @@ fn expect_known_imports(engine: &Engine, component: &Component) -> Result<(), Lo
 impl Exports {
     fn of(engine: &Engine, component: &InstancePre<Host>) -> Result<Self, LoadError> {
         let has = |interface| {
-            component.component().get_export_index(None, &format!("{PACKAGE}/{interface}@{VERSION}")).is_some()
+            component.component().get_export_index(None, format!("{PACKAGE}/{interface}@{VERSION}")).is_some()
         };
         let contract = |error: wasmtime::Error| LoadError::Contract(in_words(&error));
         let exports = Self {

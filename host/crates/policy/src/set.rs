@@ -98,6 +98,7 @@ impl fmt::Debug for PolicySet {
 }
 
 /// How far a container has come.
+#[allow(clippy::large_enum_variant, reason = "nearly all end as the large one")]
 enum Stage {
     /// No filter decided yet.
     Open,

@@ -4,10 +4,10 @@ use cache_registry_registry::{Body, GetOptions, Object, Repository};
 use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
+use crate::Proxy;
 use crate::fault::Fault;
 use crate::legs::{Failure, Leg, Step};
 use crate::route::Name;
-use crate::Proxy;
 
 /// A request to a leg.
 #[derive(Debug)]
@@ -17,6 +17,9 @@ pub(crate) struct Question {
     pub(crate) object: Object,
     pub(crate) options: GetOptions,
 }
+
+/// What a cache may be silent for within a body.
+const SILENCE: Duration = Duration::from_secs(2);
 
 impl Step {
     /// The leg that it asks.
@@ -43,6 +46,16 @@ impl Proxy {
             Err(fault) => self.failed(step, name, fault),
         }
         answer
+    }
+
+    /// Counts and logs that a body which had begun `since` then, or was awaited since then, broke off. A cache that
+    /// sends nothing for long is as sick as one that does not answer.
+    pub(crate) fn broke_off(&self, step: Step, name: &Name, fault: &Fault, since: Instant) {
+        if step.leg() == Leg::Cache && fault.failure == Failure::Sick && since.elapsed() >= SILENCE {
+            self.breaker.fell_silent(Instant::now());
+            self.metrics.breaker(self.breaker.position());
+        }
+        self.failed(step, name, fault);
     }
 
     /// Counts and logs a fault of a leg.

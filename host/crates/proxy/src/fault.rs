@@ -41,17 +41,24 @@ impl Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let failure = match (error.reason(), error.status()) {
-            (Reason::NotFound, _) => Failure::Missing,
-            (Reason::Unauthorized, _) => Failure::Denied,
-            (Reason::RateLimited, _) => Failure::RateLimited,
-            // Whatever the cache does has one reason; its status tells more.
-            (Reason::RegistryUnreachable, Some(StatusCode::NOT_FOUND)) => Failure::Missing,
-            (Reason::RegistryUnreachable, Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => Failure::Denied,
-            (Reason::RegistryUnreachable, Some(StatusCode::TOO_MANY_REQUESTS)) => Failure::RateLimited,
+        let failure = match error.reason() {
+            Reason::NotFound => Failure::Missing,
+            Reason::Unauthorized => Failure::Denied,
+            Reason::RateLimited => Failure::RateLimited,
+            Reason::RegistryUnreachable => failure_of_cache(error.status()),
             _ => Failure::Sick,
         };
         Self { failure, status: error.status(), retry_after: error.retry_after(), message: error.to_string() }
+    }
+}
+
+/// Whatever the cache does wrong has one reason; its status tells more.
+fn failure_of_cache(status: Option<StatusCode>) -> Failure {
+    match status {
+        Some(StatusCode::NOT_FOUND) => Failure::Missing,
+        Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Failure::Denied,
+        Some(StatusCode::TOO_MANY_REQUESTS) => Failure::RateLimited,
+        _ => Failure::Sick,
     }
 }
 

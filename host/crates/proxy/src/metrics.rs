@@ -55,7 +55,11 @@ impl Metrics {
             breaker: Gauge::<i64, std::sync::atomic::AtomicI64>::default(),
         };
         let proxy = registry.sub_registry_with_prefix("cache_registry_proxy");
-        proxy.register("leg_requests", "Requests to the cache and to upstreams, by what came of them", metrics.asked.clone());
+        proxy.register(
+            "leg_requests",
+            "Requests to the cache and to upstreams, by what came of them",
+            metrics.asked.clone(),
+        );
         proxy.register("requests", "Requests of clients, by who served them", metrics.served.clone());
         proxy.register_with_unit("sent", "Bytes of bodies sent to clients", Unit::Bytes, metrics.bytes.clone());
         proxy.register_with_unit(
@@ -64,8 +68,16 @@ impl Metrics {
             Unit::Seconds,
             metrics.first_byte.clone(),
         );
-        proxy.register("digest_mismatches", "Bodies whose bytes were not the ones asked for", metrics.mismatches.clone());
-        proxy.register("bodies_continued", "Bodies that another leg finished, by the leg that failed", metrics.continued.clone());
+        proxy.register(
+            "digest_mismatches",
+            "Bodies whose bytes were not the ones asked for",
+            metrics.mismatches.clone(),
+        );
+        proxy.register(
+            "bodies_continued",
+            "Bodies that another leg finished, by the leg that failed",
+            metrics.continued.clone(),
+        );
         proxy.register("breaker_state", "Of the cache: 0 in use, 1 being probed, 2 left out", metrics.breaker.clone());
         metrics
     }

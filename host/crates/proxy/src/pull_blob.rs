@@ -9,6 +9,7 @@ use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, H
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::ask::Question;
 use crate::fault::{Course, Fault};
@@ -45,11 +46,8 @@ impl Proxy {
     /// Answers HEAD of `/v2/<name>/blobs/<digest>`.
     pub(crate) async fn head_blob(&self, name: &Name, digest: &Digest, record: &mut Record) -> Response {
         let mut course = self.course_for(name, digest).await;
-        let question = Question {
-            method: Method::HEAD,
-            object: Object::Blob(digest.clone()),
-            options: GetOptions::default(),
-        };
+        let question =
+            Question { method: Method::HEAD, object: Object::Blob(digest.clone()), options: GetOptions::default() };
         loop {
             let step = course.next();
             if step == Step::Refuse {
@@ -103,6 +101,7 @@ impl Proxy {
                 return self.stream_blob(name, digest, course, opened, record);
             };
             let Opened { step, status, extent, body } = opened;
+            let begun = Instant::now();
             match gather(body, digest, size).await {
                 Ok(bytes) => {
                     record.answers(status, step.leg().as_str());
@@ -115,7 +114,7 @@ impl Proxy {
                     if fault.failure == Failure::WrongBytes && step.leg() == Leg::Cache {
                         self.suspects.cache_is_wrong(name, digest).await;
                     }
-                    self.failed(step, name, &fault);
+                    self.broke_off(step, name, &fault, begun);
                     course.failed(step, fault);
                 }
             }
@@ -198,19 +197,21 @@ fn answered(step: Step, response: http::Response<registry::Body>, range: Option<
 
 /// What is left of a blob from `next` on, as a leg sends it, and how many of its first bytes are to be left out: all
 /// before `next`, where the leg does not know ranges.
-pub(crate) fn rest(response: http::Response<registry::Body>, next: u64, extent: Extent) -> Result<(registry::Body, u64), Fault> {
+pub(crate) fn rest(
+    response: http::Response<registry::Body>,
+    next: u64,
+    extent: Extent,
+) -> Result<(registry::Body, u64), Fault> {
     let (parts, body) = response.into_parts();
-    let (sent, skip) = match parts.status {
-        StatusCode::PARTIAL_CONTENT => (Extent::of_partial(&parts.headers), 0),
-        _ => (Some(Extent::whole(content_length(&parts.headers))), next),
+    let agree = |one: Option<u64>, other: Option<u64>| one.is_none() || other.is_none() || one == other;
+    let skip = match parts.status {
+        StatusCode::PARTIAL_CONTENT => Extent::of_partial(&parts.headers)
+            .filter(|sent| sent.first == next && agree(sent.end, extent.end) && agree(sent.total, extent.total))
+            .map(|_| 0),
+        _ => agree(content_length(&parts.headers), extent.total).then_some(next),
     };
-    let fits = |sent: &Extent| {
-        let same_total = sent.total.is_none() || extent.total.is_none() || sent.total == extent.total;
-        let same_end = sent.end.is_none() || extent.end.is_none() || sent.end == extent.end || skip == next;
-        same_total && same_end && (sent.first == next || skip == next)
-    };
-    match sent.filter(fits) {
-        Some(_) => Ok((body, skip)),
+    match skip {
+        Some(skip) => Ok((body, skip)),
         None => Err(Fault::useless(parts.status, "it has another length or range of it than the leg that began")),
     }
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,7 +9,7 @@ use cache_registry_registry::{self as registry, GetOptions, Object};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::ask::Question;
 use crate::fault::{Course, Fault};
@@ -66,7 +67,7 @@ impl Proxy {
                 }
                 Ok(Found::Head(headers)) => {
                     record.answers(StatusCode::OK, step.leg().as_str());
-                    return head_response(headers, step.leg());
+                    return head_response(&headers, step.leg());
                 }
                 Err(fault) => course.failed(step, fault),
             }
@@ -101,10 +102,11 @@ impl Proxy {
             question.method = Method::GET;
             response = self.ask(step, name, &question).await?;
         }
+        let begun = Instant::now();
         match read(response, reference, leg, self.config.manifest_wait).await {
             Ok(manifest) => Ok(Found::Whole(Arc::new(manifest))),
             Err(fault) => {
-                self.failed(step, name, &fault);
+                self.broke_off(step, name, &fault, begun);
                 Err(fault)
             }
         }
@@ -117,7 +119,7 @@ async fn read(
     response: http::Response<registry::Body>,
     reference: &ManifestReference,
     leg: Leg,
-    wait: std::time::Duration,
+    wait: Duration,
 ) -> Result<Manifest, Fault> {
     let (parts, body) = response.into_parts();
     if parts.status != StatusCode::OK {
@@ -177,7 +179,7 @@ fn respond(method: &Method, manifest: &Manifest, record: &mut Record, served_by:
     response
 }
 
-fn head_response(told: HeaderMap, leg: Leg) -> Response {
+fn head_response(told: &HeaderMap, leg: Leg) -> Response {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     for name in [CONTENT_TYPE, CONTENT_LENGTH, DOCKER_CONTENT_DIGEST, ETAG] {

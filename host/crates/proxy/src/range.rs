@@ -173,10 +173,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_RANGE, HeaderValue::from_str(text).unwrap());
         let extent = Extent::of_partial(&headers);
-        assert_eq!(
-            extent.map(|e| (e.first, e.end.unwrap_or_default(), e.total, e.is_whole())),
-            expected,
-        );
+        assert_eq!(extent.map(|e| (e.first, e.end.unwrap_or_default(), e.total, e.is_whole())), expected,);
     }
 
     #[rstest]

@@ -80,6 +80,10 @@ impl Refusal {
             },
             // It makes containerd ask with GET.
             (_, Some(StatusCode::METHOD_NOT_ALLOWED)) => Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", said),
+            (Failure::WrongBytes, _) => {
+                let message = format!("{registry} sent other bytes for {name} than the digest names: {said}");
+                Self::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", message)
+            }
             _ => Self::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", said),
         }
     }
@@ -87,7 +91,8 @@ impl Refusal {
     /// The client has wrong bytes from the start of the blob: a rest would complete them to something useless. 502 is
     /// a status that no containerd asks again after.
     pub(crate) fn rest_is_useless(name: &Name) -> Self {
-        let message = format!("the bytes of this blob of {name} that were sent before were wrong: start again at byte 0");
+        let message =
+            format!("the bytes of this blob of {name} that were sent before were wrong: start again at byte 0");
         Self::new(StatusCode::BAD_GATEWAY, "BLOB_UNKNOWN", message)
     }
 
@@ -105,7 +110,8 @@ impl Refusal {
 
     /// Anything but GET and HEAD.
     pub(crate) fn of_method(method: &Method) -> Self {
-        let message = format!("{method} is not served here: nodes pull from this proxy, and push to the registry itself");
+        let message =
+            format!("{method} is not served here: nodes pull from this proxy, and push to the registry itself");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
     }
 
@@ -121,7 +127,8 @@ impl Refusal {
         }
         if let Some(after) = self.retry_after {
             // Rounded up: a client that comes back too early is counted against the limit.
-            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000) as u64));
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Ok(phrase) = ReasonPhrase::try_from(status_line(&self.message)) {
             response.extensions_mut().insert(phrase);

@@ -37,12 +37,8 @@ pub(crate) struct Allowance {
 }
 
 /// containerd gives up on a pull without progress after 5 minutes, and so does the proxy.
-const ALLOWANCE: Allowance = Allowance {
-    connections: 1024,
-    headers: Duration::from_secs(60),
-    unread: Duration::from_mins(5),
-    grace: GRACE,
-};
+const ALLOWANCE: Allowance =
+    Allowance { connections: 1024, headers: Duration::from_mins(1), unread: Duration::from_mins(5), grace: GRACE };
 
 /// What a connection may hold of a response. 64 streams stay within 8 MiB.
 const LARGEST_WRITE: usize = 128 * 1024;
@@ -113,18 +109,15 @@ impl Server {
     }
 }
 
-async fn converse(
-    allowance: Allowance,
-    stream: TcpStream,
-    router: Router,
-    watcher: Watcher,
-) {
+async fn converse(allowance: Allowance, stream: TcpStream, router: Router, watcher: Watcher) {
     if let Err(error) = prepare(&stream, allowance.unread) {
         tracing::debug!(%error, "socket options");
     }
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
-        async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
+        async move {
+            Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use http::Method;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
+use crate::Proxy;
 use crate::ask::Question;
 use crate::fault::{Course, Fault};
 use crate::legs::{Leg, Step};
@@ -17,7 +17,6 @@ use crate::pull_blob::{Opened, rest};
 use crate::range::{Extent, Range};
 use crate::record::Record;
 use crate::route::Name;
-use crate::Proxy;
 
 /// A blob on its way to a client.
 ///
@@ -50,9 +49,6 @@ pub(crate) struct Transfer {
 #[derive(Debug, thiserror::Error)]
 #[error("cut: {0}")]
 pub(crate) struct Cut(String);
-
-/// A cache that sends nothing for this long within a body is as sick as one that does not answer.
-const SILENCE: Duration = Duration::from_secs(2);
 
 impl Transfer {
     pub(crate) fn new(
@@ -136,9 +132,7 @@ impl Transfer {
                 None => Fault::sick("the body ended before its end"),
                 Some(Err(error)) => Fault::from(error),
             };
-            if self.step.leg() == Leg::Cache && asked.elapsed() >= SILENCE {
-                self.proxy.breaker.fell_silent(Instant::now());
-            }
+            self.proxy.broke_off(self.step, &self.name, &fault, asked);
             self.hand_over(fault).await?;
         }
     }
@@ -184,7 +178,6 @@ impl Transfer {
     /// Lets the next leg go on where this one stopped.
     async fn hand_over(&mut self, mut fault: Fault) -> Result<(), Cut> {
         let from = self.step.leg();
-        self.proxy.failed(self.step, &self.name, &fault);
         let range = match self.extent.end {
             Some(end) => Range::Between(self.next, end - 1),
             None => Range::From(self.next),

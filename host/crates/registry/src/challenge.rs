@@ -35,19 +35,16 @@ impl Challenge {
                 break;
             }
             // A word before `=` is a parameter of the challenge at hand, any other one begins the next challenge.
-            match after.trim_start().strip_prefix('=') {
-                Some(value) => {
-                    let (value, after) = split_value(value.trim_start());
-                    if let Some((_, parameters)) = challenges.last_mut() {
-                        parameters.push((word.to_ascii_lowercase(), value));
-                    }
-                    rest = after;
-                }
-                None => {
-                    challenges.push((word, Vec::new()));
-                    rest = after;
-                }
+            let Some(value) = after.trim_start().strip_prefix('=') else {
+                challenges.push((word, Vec::new()));
+                rest = after;
+                continue;
+            };
+            let (value, after) = split_value(value.trim_start());
+            if let Some((_, parameters)) = challenges.last_mut() {
+                parameters.push((word.to_ascii_lowercase(), value));
             }
+            rest = after;
         }
         challenges.into_iter().map(|(scheme, parameters)| Self::from_parts(scheme, parameters)).collect()
     }

@@ -70,7 +70,11 @@ pub(crate) struct Connector {
 
 impl Connector {
     pub(crate) fn new(reach: Reach, tls: Arc<rustls::ClientConfig>, within: Duration) -> Self {
-        let dial = Dial { guarded: tcp(GuardedResolver(GaiResolver::new())), open: tcp(GaiResolver::new()), reach };
+        let dial = Dial {
+            guarded: tcp(GuardedResolver(GaiResolver::new()), within),
+            open: tcp(GaiResolver::new(), within),
+            reach,
+        };
         Self { dial: HttpsConnector::from((dial, tls)), within }
     }
 }
@@ -131,8 +135,10 @@ impl Service<Uri> for Dial {
     }
 }
 
-fn tcp<R>(resolver: R) -> HttpConnector<R> {
+fn tcp<R>(resolver: R, within: Duration) -> HttpConnector<R> {
     let mut connector = HttpConnector::new_with_resolver(resolver);
+    // Shared out among a name's addresses, so that one that is silent leaves time for the others.
+    connector.set_connect_timeout(Some(within));
     connector.enforce_http(false);
     connector.set_nodelay(true);
     connector

@@ -259,7 +259,7 @@ impl Copy<'_> {
     /// Pushes what the target does not have by its digest, children first, and the root under its tag at last.
     async fn push_manifests(&self, plan: &Plan, tag: Option<&str>) -> Result<(), Error> {
         for part in plan.manifests.iter().filter(|part| !part.is_there) {
-            self.push_manifest(&part.manifest.digest.to_string(), &part.manifest).await?;
+            self.push_manifest(part.manifest.digest.as_ref(), &part.manifest).await?;
         }
         match (tag, plan.manifests.last()) {
             (Some(tag), Some(root)) => self.push_manifest(tag, &root.manifest).await,

@@ -90,9 +90,10 @@ async fn open(from: &Repository, blob: &Blob, at: u64) -> Result<(Body, u64), Er
         Ok(start) if start == at => Ok((body, 0)),
         Ok(0) => Ok((body, at)),
         Ok(start) => {
-            Err(body.asked().garbled(format_args!("asked from byte {at} on, it answers from byte {start} on")))
+            Err(body.asked().unusable(format_args!("asked from byte {at} on, it answers from byte {start} on")))
         }
-        Err(problem) => Err(body.asked().garbled(problem)),
+        // Told by its headers, so that the next answer will be the same.
+        Err(problem) => Err(body.asked().unusable(problem)),
     }
 }
 

@@ -144,7 +144,7 @@ impl Asked {
 
     /// No answer came: no connection, or one that broke.
     pub(crate) fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> Error {
-        let chain: Vec<_> = std::iter::successors(Some(error), |error| error.source()).collect();
+        let chain: Vec<_> = std::iter::successors(Some(error), |error| below(*error)).collect();
         if let Some(refused) = chain.iter().find_map(|error| error.downcast_ref::<AddressRefused>()) {
             let host = self.url.host_str().unwrap_or_default();
             let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -239,6 +239,14 @@ impl fmt::Display for Asked {
             Leg::Cache => write!(f, "{} in the cache: {} {url}", self.repository, self.method),
             Leg::Upstream => write!(f, "{}/{}: {} {url}", self.registry, self.repository, self.method),
         }
+    }
+}
+
+/// The error inside of an error. An `io::Error` passes over what it was made from when it is asked for its source.
+fn below<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
     }
 }
 

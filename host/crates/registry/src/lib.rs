@@ -1,4 +1,25 @@
-//! Calls to OCI registries.
+//! Calls to OCI registries: the one inside the cluster and those upstream.
+//!
+//! [`Registries`] is what a file says about hosts. [`Connections`] are made from it once and shared; they give a
+//! [`Repository`] on one of two legs, which differ in how long is waited and in who is trusted. [`copy`] reads from
+//! one and writes to the other.
+//!
+//! ```text
+//!  Registries ──▶ Connections ──▶ Repository ── get, head, push, mount
+//!                      │               ▲  ▲
+//!                      │      upstream │  │ cache
+//!                      │               copy
+//!                      ▼
+//!        token ──▶ exchange ──▶ connect: name ─▶ guard ─▶ TCP ─▶ TLS
+//!    (401 → token    (redirects, time limits,
+//!     → once more)    errors in words)
+//! ```
+//!
+//! Three promises hold for every call. *Every wait is bounded*, by the [`Waits`] of its leg, bodies included. *What a
+//! pod names is fetched from public addresses alone*, whatever a name resolves to or a redirect leads to, unless the
+//! registries file names the host. *What is written is what was meant*: a blob is committed only with the right digest,
+//! and a tag is set only when all that it reaches is there. Bodies that are read are handed on unchecked, because only
+//! who asked knows what to do about wrong bytes half-way.
 
 mod body;
 mod challenge;

@@ -73,14 +73,14 @@ pub(crate) async fn plan(root: &Digest, upstream: &Repository, target: &Reposito
 }
 
 async fn fetch(digest: Digest, upstream: &Repository, target: &Repository) -> Result<Part, Error> {
-    let reference = digest.to_string();
-    let there = retried(TRIES, || target.get_manifest(&reference)).await;
+    let reference = digest.as_ref();
+    let there = retried(TRIES, || target.get_manifest(reference)).await;
     match there {
         Ok(manifest) => return Ok(Part { manifest, is_there: true }),
         Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => {}
         Err(error) => return Err(error),
     }
-    let manifest = retried(TRIES, || upstream.get_manifest(&reference)).await?;
+    let manifest = retried(TRIES, || upstream.get_manifest(reference)).await?;
     Ok(Part { manifest, is_there: false })
 }
 
@@ -105,14 +105,13 @@ fn ordered(root: &Digest, mut parts: HashMap<Digest, (Part, Contents)>, mut plat
                 plan.only_config = Some(config.clone());
             }
             for blob in std::iter::once(config).chain(layers) {
-                match blobs.get(&blob.digest).and_then(|at| plan.blobs.get_mut(*at)) {
+                if let Some(known) = blobs.get(&blob.digest).and_then(|at| plan.blobs.get_mut(*at)) {
                     // What one manifest calls foreign and another does not, is to be had.
-                    Some(known) => known.is_foreign &= blob.is_foreign,
-                    None => {
-                        blobs.insert(blob.digest.clone(), plan.blobs.len());
-                        plan.blobs.push(blob);
-                    }
+                    known.is_foreign &= blob.is_foreign;
+                    continue;
                 }
+                blobs.insert(blob.digest.clone(), plan.blobs.len());
+                plan.blobs.push(blob);
             }
         }
         plan.manifests.push(part);

@@ -186,9 +186,8 @@ fn place(endpoint: Endpoint<'_>, ca: Option<Spanned<String>>, folder: &Path) -> 
 fn endpoint_url(text: &str, plain_http: bool) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{error}; expected a URL such as https://reg.example:5000"))?;
     match url.scheme() {
-        "http" => {}
         "https" if plain_http => return Err("plainHttp contradicts https: leave one of them out".to_owned()),
-        "https" => {}
+        "http" | "https" => {}
         scheme => return Err(format!("a registry is reached by http or https, not by {scheme}")),
     }
     if !url.username().is_empty() || url.password().is_some() {

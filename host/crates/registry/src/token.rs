@@ -54,7 +54,7 @@ struct Token {
 }
 
 /// For tokens that do not say how long they last.
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 /// Not longer, whatever a token says: a registry's clock or keys may change.
 const LONGEST_LIFE: Duration = Duration::from_hours(1);
 /// A token is not used in its last moments, in which it may run out on the way.
@@ -113,8 +113,12 @@ impl Tokens {
     }
 
     async fn fetched(&self, endpoint: &Endpoint, need: &Need, grant: Grant) -> Result<HeaderValue, Error> {
+        if let Some(token) = self.tokens.get(&grant).await {
+            return Ok(token.header);
+        }
+        // Boxed: this is rare, and would make the future of every request larger.
         let fetching = fetch(endpoint, need, &grant);
-        let token = self.tokens.try_get_with(grant.clone(), fetching).await;
+        let token = Box::pin(self.tokens.try_get_with(grant.clone(), fetching)).await;
         token.map(|token| token.header).map_err(|error| Error::clone(&error))
     }
 }

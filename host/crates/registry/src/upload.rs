@@ -67,7 +67,7 @@ impl Repository {
         // The path ends with a slash.
         let mut url = self.url(endpoint, &["blobs", "uploads", ""]);
         if let Some((digest, from)) = mount {
-            url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
+            url.query_pairs_mut().append_pair("mount", digest.as_ref()).append_pair("from", from);
         }
         let answer = self.write(endpoint, Method::POST, url, nothing(), Payload::Empty).await?;
         if answer.response.status() == StatusCode::CREATED {
@@ -102,7 +102,7 @@ impl Repository {
         let asked = Arc::new(endpoint.asked(&self.name, Method::PATCH, at.clone()));
         let hasher = Hasher::expecting(digest).map_err(|error| asked.unusable(error))?;
         let (sending, is_right) = (Arc::new(Sending::new()), Arc::new(AtomicBool::new(false)));
-        let checked = Checked {
+        let mut checked = Checked {
             bytes: body.map_err(Into::into).boxed_unsync(),
             hasher: Some(hasher),
             left: size,
@@ -113,6 +113,11 @@ impl Repository {
                 Box::new(move |problem| asked.wrong_source(problem))
             },
         };
+        // A body without bytes is never looked into.
+        if size == 0 {
+            checked.check()?;
+            checked.sending.waits_for_answer();
+        }
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
         let payload = Payload::Stream(checked.boxed_unsync(), sending);
         let answer = self.write(endpoint, Method::PATCH, at, headers, payload).await?;
@@ -124,7 +129,7 @@ impl Repository {
 
     async fn commit(&self, mut at: Url, digest: &Digest) -> Result<(), Error> {
         let endpoint = self.last_endpoint()?;
-        at.query_pairs_mut().append_pair("digest", &digest.to_string());
+        at.query_pairs_mut().append_pair("digest", digest.as_ref());
         self.write(endpoint, Method::PUT, at, nothing(), Payload::Empty).await?;
         Ok(())
     }
@@ -132,8 +137,13 @@ impl Repository {
     /// Gives an upload up. A registry that does not hear it forgets the upload by itself after some days.
     async fn cancel(&self, at: Url) {
         let Ok(endpoint) = self.last_endpoint() else { return };
-        if let Err(error) = self.write(endpoint, Method::DELETE, at, HeaderMap::new(), Payload::Empty).await {
-            tracing::debug!(%error, "an upload was not given up");
+        // Who failed waits for this: not for as long as a commit may take.
+        let within = endpoint.waits.first_byte;
+        let cancelling = self.write(endpoint, Method::DELETE, at, HeaderMap::new(), Payload::Empty);
+        match tokio::time::timeout(within, cancelling).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an upload was not given up"),
+            Err(_) => tracing::debug!(?within, "an upload was not given up in time"),
         }
     }
 

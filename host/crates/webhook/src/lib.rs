@@ -7,9 +7,9 @@
 //!                                       └───▶ Decide ─────┘
 //! ```
 //!
-//! All but [`Decide`] is computed from what is at hand: [which containers are looked at](inquiry), and
-//! [what the patch is](conclusion). The answer to a review is "allowed", always; the answer to the patched pod is that
-//! there is nothing more to do, so that a webhook after ours may have ours asked again.
+//! All but [`Decide`] is computed from what is at hand: which containers are looked at (`inquiry`), and what the patch
+//! is (`conclusion`). The answer to a review is "allowed", always; the answer to the patched pod is that there is
+//! nothing more to do, so that a webhook after ours may have ours asked again.
 //!
 //! A pod is left exactly as it is when its author opted out, when it mirrors a static pod, and when anything about it
 //! is not understood. What is not a review at all gets an HTTP error with the reason, which the API server logs, and

@@ -4,6 +4,7 @@ use cache_registry_core::{Hasher, object_name};
 use cache_registry_runtime::Readiness;
 use futures::stream;
 use http::Method;
+use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -67,7 +68,7 @@ impl Copier for Scripted {
 
 impl World {
     /// A leader that has seen these, and knows that there is nothing else.
-    fn with(pods: &[Value], images: &[Value]) -> Self {
+    async fn with(pods: &[Value], images: &[Value]) -> Self {
         let (client, api) = MockApi::new();
         let (pod_events, pod_watch) = mpsc::unbounded_channel();
         let (image_events, image_watch) = mpsc::unbounded_channel();
@@ -106,6 +107,8 @@ impl World {
             _running: running,
         };
         list(&world.pods, pods);
+        // The paused clock goes on when nobody has anything to do: the pods are known then.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         list(&world.images, images);
         world
     }
@@ -249,7 +252,7 @@ fn failure(reason: Reason, retry_after: Option<u64>) -> Failure {
 
 #[tokio::test(start_paused = true)]
 async fn the_image_of_a_pod_is_created_copied_and_reported() {
-    let mut world = World::with(&[pod("a", "web:1"), pod("b", "web:1")], &[]);
+    let mut world = World::with(&[pod("a", "web:1"), pod("b", "web:1")], &[]).await;
     let create = world.api.expect(Method::POST, IMAGES).await;
     let source: Reference = "docker.io/library/web:1".parse().unwrap();
     assert_eq!(create.body["metadata"]["name"], object_name(&source));
@@ -281,7 +284,7 @@ async fn the_image_of_a_pod_is_created_copied_and_reported() {
 
 #[tokio::test(start_paused = true)]
 async fn the_write_of_a_status_is_an_apply_to_this_very_object() {
-    let mut world = World::with(&[], &[image("web", "1")]);
+    let mut world = World::with(&[], &[image("web", "1")]).await;
     let _copy = world.copy().await;
     let (asked, _) = world.status("web").await;
     assert!(
@@ -295,7 +298,7 @@ async fn the_write_of_a_status_is_an_apply_to_this_very_object() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_told_once_and_tried_again_with_growing_pauses() {
-    let mut world = World::with(&[], &[image("web", "1")]);
+    let mut world = World::with(&[], &[image("web", "1")]).await;
     let copy = world.copy().await;
     assert_eq!(world.told("web").await.0, "False Copying");
     assert_eq!(world.event().await, "Normal Copying");
@@ -322,7 +325,7 @@ async fn a_failure_is_told_once_and_tried_again_with_growing_pauses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_asks_for_time_gets_it() {
-    let mut world = World::with(&[], &[image("web", "1")]);
+    let mut world = World::with(&[], &[image("web", "1")]).await;
     world.copy().await.answer(Err(failure(Reason::RateLimited, Some(1800))));
     while world.told("web").await.0 != "False RateLimited" {
         world.event().await;
@@ -334,7 +337,7 @@ async fn a_registry_that_asks_for_time_gets_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unreachable_registry_is_tried_again_soon() {
-    let mut world = World::with(&[], &[cached("web")]);
+    let mut world = World::with(&[], &[cached("web")]).await;
     world.find().await.answer(Err(failure(Reason::RegistryUnreachable, None)));
     let (says, object) = world.told("web").await;
     assert_eq!(says, "Unknown RegistryUnreachable");
@@ -353,7 +356,7 @@ async fn an_unreachable_registry_is_tried_again_soon() {
 #[tokio::test(start_paused = true)]
 async fn at_rest_nothing_is_written() {
     let images: Vec<_> = (0..50).map(|number| cached(&format!("image{number}"))).collect();
-    let mut world = World::with(&[], &images);
+    let mut world = World::with(&[], &images).await;
     for _ in 0..50 {
         let find = world.find().await;
         let name = find.source.trim_start_matches("docker.io/library/").trim_end_matches(":1").to_owned();
@@ -371,7 +374,7 @@ async fn at_rest_nothing_is_written() {
 
 #[tokio::test(start_paused = true)]
 async fn the_registry_is_asked_now_and_then() {
-    let mut world = World::with(&[], &[cached("web")]);
+    let mut world = World::with(&[], &[cached("web")]).await;
     world.find().await.answer(Ok(Found::Manifest(Some(digest("web")))));
     let began = Instant::now();
     world.find().await.answer(Ok(Found::Manifest(None)));
@@ -383,7 +386,7 @@ async fn the_registry_is_asked_now_and_then() {
 #[tokio::test(start_paused = true)]
 async fn what_the_registry_lost_is_copied_again() {
     for found in [Found::Nothing, Found::Manifest(Some(digest("something else")))] {
-        let mut world = World::with(&[], &[cached("web")]);
+        let mut world = World::with(&[], &[cached("web")]).await;
         world.find().await.answer(Ok(found));
         let copy = world.copy().await;
         assert_eq!(world.told("web").await.0, "False Copying");
@@ -399,7 +402,7 @@ async fn a_copy_that_a_crash_cut_short_is_finished_by_the_next_leader() {
     copying["status"]["conditions"][0]["status"] = json!("False");
     copying["status"]["conditions"][0]["reason"] = json!("Copying");
     copying["status"]["conditions"][0]["message"] = json!("Copying from docker.io.");
-    let mut world = World::with(&[], &[copying]);
+    let mut world = World::with(&[], &[copying]).await;
     let copy = world.copy().await;
     world.rests(Duration::from_mins(5)).await;
     copy.answer(Ok(copied("web")));
@@ -424,7 +427,7 @@ fn answering(mut api: MockApi) -> Running {
 #[tokio::test(start_paused = true)]
 async fn so_many_are_copied_at_once_and_a_failure_holds_up_no_other() {
     let images = ["a", "b", "c", "d"].map(|name| image(name, "1"));
-    let mut world = World::with(&[], &images);
+    let mut world = World::with(&[], &images).await;
     let (_, idle) = MockApi::new();
     let _answering = answering(std::mem::replace(&mut world.api, idle));
     let (a, b) = (world.copy().await, world.copy().await);
@@ -440,7 +443,7 @@ async fn so_many_are_copied_at_once_and_a_failure_holds_up_no_other() {
 #[tokio::test(start_paused = true)]
 async fn one_that_waits_for_its_turn_says_so() {
     let images = ["a", "b", "c"].map(|name| image(name, "1"));
-    let mut world = World::with(&[], &images);
+    let mut world = World::with(&[], &images).await;
     let mut messages = Vec::new();
     for _ in 0..3 {
         let asked = world.api.asked().await;
@@ -455,7 +458,7 @@ async fn one_that_waits_for_its_turn_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_is_deleted_while_pods_use_it_is_created_again() {
-    let mut world = World::with(&[pod("a", "web:1")], &[image("web", "1")]);
+    let mut world = World::with(&[pod("a", "web:1")], &[image("web", "1")]).await;
     let copy = world.copy().await;
     let (asked, written) = world.status("web").await;
     world.deleted(&written);
@@ -468,7 +471,7 @@ async fn one_that_is_deleted_while_pods_use_it_is_created_again() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_no_pod_uses_stays_deleted() {
-    let mut world = World::with(&[], &[cached("web")]);
+    let mut world = World::with(&[], &[cached("web")]).await;
     world.find().await.answer(Ok(Found::Manifest(None)));
     world.deleted(&cached("web"));
     world.rests(Duration::from_hours(3)).await;
@@ -479,7 +482,7 @@ async fn a_name_of_a_persons_own_will_do() {
     let mut mine = cached("web");
     mine["metadata"]["name"] = json!("my-favourite");
     mine["status"]["usedBy"] = json!({"count": 1, "pods": ["ns/a"]});
-    let mut world = World::with(&[pod("a", "web:1")], &[mine]);
+    let mut world = World::with(&[pod("a", "web:1")], &[mine]).await;
     world.find().await.answer(Ok(Found::Manifest(None)));
     world.rests(Duration::from_mins(30)).await;
 }
@@ -488,7 +491,7 @@ async fn a_name_of_a_persons_own_will_do() {
 async fn a_source_that_is_no_reference_is_told() {
     let mut image = image("bad", "1");
     image["spec"]["sourceImage"] = json!("No Reference");
-    let mut world = World::with(&[], &[image]);
+    let mut world = World::with(&[], &[image]).await;
     let (asked, mut written) = world.status("bad").await;
     written["spec"]["sourceImage"] = json!("No Reference");
     assert_eq!(asked.body["status"]["conditions"][0]["reason"], "InvalidReference");
@@ -503,7 +506,7 @@ async fn an_object_that_cannot_be_read_stops_nothing() {
     unreadable["spec"] = json!({"sourceImage": {"not": "a text"}});
     let mut odd = pod("odd", "web:1");
     odd["spec"]["containers"] = json!("none");
-    let mut world = World::with(&[odd, pod("a", "web:1")], &[unreadable, cached("web")]);
+    let mut world = World::with(&[odd, pod("a", "web:1")], &[unreadable, cached("web")]).await;
     world.find().await.answer(Ok(Found::Manifest(None)));
     let (_, object) = world.told("web").await;
     assert_eq!(object["status"]["usedBy"], json!({"count": 1, "pods": ["ns/a"]}));
@@ -512,7 +515,7 @@ async fn an_object_that_cannot_be_read_stops_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn pods_that_come_in_a_crowd_are_told_of_at_once() {
-    let mut world = World::with(&[], &[cached("web")]);
+    let mut world = World::with(&[], &[cached("web")]).await;
     world.find().await.answer(Ok(Found::Manifest(None)));
     for number in 0..50 {
         world.changed(&pod(&format!("p{number:02}"), "web:1"));
@@ -524,8 +527,34 @@ async fn pods_that_come_in_a_crowd_are_told_of_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_that_went_while_nobody_led_are_told_of() {
+    let mut image = cached("web");
+    image["status"]["usedBy"] = json!({"count": 1, "pods": ["ns/gone"]});
+    let mut world = World::with(&[], &[]).await;
+    list(&world.images, &[image]);
+    let find = world.find().await;
+    assert_eq!(world.told("web").await.1["status"]["usedBy"], json!({"count": 0}));
+    find.answer(Ok(Found::Manifest(None)));
+    world.rests(Duration::from_mins(30)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_are_known_late_are_told_of() {
+    let mut image = cached("web");
+    image["status"]["usedBy"] = json!({"count": 1, "pods": ["ns/gone"]});
+    let mut world = World::with(&[], &[image]).await;
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    assert_eq!(world.told("web").await.1["status"]["usedBy"], json!({"count": 0}));
+    // A watch that had to start over.
+    list(&world.pods, &[pod("a", "web:1")]);
+    assert_eq!(world.told("web").await.1["status"]["usedBy"], json!({"count": 1, "pods": ["ns/a"]}));
+    list(&world.pods, &[]);
+    assert_eq!(world.told("web").await.1["status"]["usedBy"], json!({"count": 0}));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_word_from_the_watch_undoes_nothing() {
-    let mut world = World::with(&[], &[cached("web")]);
+    let mut world = World::with(&[], &[cached("web")]).await;
     world.find().await.answer(Ok(Found::Manifest(None)));
     world.changed(&pod("a", "web:1"));
     let (asked, written) = world.status("web").await;
@@ -539,11 +568,11 @@ async fn a_late_word_from_the_watch_undoes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_status_that_cannot_be_written_is_tried_with_pauses() {
-    let mut world = World::with(&[pod("a", "web:1")], &[cached("web")]);
+    let mut world = World::with(&[pod("a", "web:1")], &[cached("web")]).await;
     world.find().await.answer(Ok(Found::Manifest(None)));
-    for pause in [4, 8, 16] {
+    for pause in [800, 1600, 3200] {
         world.status("web").await.0.refuse(500, "InternalError");
-        world.rests(Duration::from_secs(pause)).await;
+        world.rests(Duration::from_millis(pause)).await;
     }
     assert_eq!(world.told("web").await.1["status"]["usedBy"]["count"], 1);
     world.rests(Duration::from_mins(10)).await;
@@ -552,23 +581,23 @@ async fn a_status_that_cannot_be_written_is_tried_with_pauses() {
 
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_keeps_something_else_is_not_written_to_for_ever() {
-    let mut world = World::with(&[pod("a", "web:1")], &[cached("web")]);
+    let mut world = World::with(&[pod("a", "web:1")], &[cached("web")]).await;
     world.find().await.answer(Ok(Found::Manifest(None)));
-    for pause in [4, 8, 16, 32] {
+    for pause in [800, 1600, 3200, 6400] {
         // An older CRD has no `usedBy`.
         let (asked, mut written) = world.status("web").await;
         written["status"].as_object_mut().unwrap().remove("usedBy");
         asked.answer(&written);
-        world.rests(Duration::from_secs(pause)).await;
+        world.rests(Duration::from_millis(pause)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn creating_is_tried_until_it_works() {
-    let mut world = World::with(&[pod("a", "web:1")], &[]);
-    for pause in [4, 8] {
+    let mut world = World::with(&[pod("a", "web:1")], &[]).await;
+    for pause in [800, 1600] {
         world.api.expect(Method::POST, IMAGES).await.refuse(403, "Forbidden");
-        world.rests(Duration::from_secs(pause)).await;
+        world.rests(Duration::from_millis(pause)).await;
     }
     world.api.expect(Method::POST, IMAGES).await.answer(&image("web", "1"));
     world.rests(Duration::from_mins(10)).await;

@@ -11,7 +11,8 @@ use wit_parser::Resolve;
 /// The module has a memory, an allocator, the host functions `$log`, `$settings` and `$json`, and `$drop_pod`, which
 /// every function that is given a pod must call.
 pub(crate) fn component(interfaces: &[&str], fields: &str) -> Vec<u8> {
-    let exports: String = interfaces.iter().map(|name| format!("export cache-registry:policy/{name}@0.1.0;")).collect();
+    let exports: Vec<_> = interfaces.iter().map(|name| format!("export cache-registry:policy/{name}@0.1.0;")).collect();
+    let exports = exports.concat();
     let world = format!(
         "package test:guest; world guest {{ import cache-registry:policy/host@0.1.0; \
          import cache-registry:policy/types@0.1.0; {exports} }}"

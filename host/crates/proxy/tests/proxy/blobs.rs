@@ -2,7 +2,7 @@ use bytes::Bytes;
 use rstest::rstest;
 
 use crate::client::{Got, get, get_range, head};
-use crate::node::{CACHE, Node, UPSTREAM, node, noise, nobody};
+use crate::node::{CACHE, Node, UPSTREAM, nobody, node, noise};
 use crate::origin::{Mood, Origin};
 
 const LARGE: usize = 3_000_000;

@@ -84,7 +84,8 @@ async fn push(registry: SocketAddr, repository: &str, layer: &Bytes) -> (String,
     let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
     let base = format!("http://{registry}/v2/{repository}");
     let mut digests = Vec::new();
-    let config = Bytes::from_static(br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#);
+    let config =
+        Bytes::from_static(br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#);
     for blob in [layer, &config] {
         let digest = Hasher::sha256(blob).to_string();
         let request = Request::post(format!("{base}/blobs/uploads/")).body(Full::default()).unwrap();
@@ -133,7 +134,8 @@ async fn an_image_is_pulled_as_containerd_does_and_again_when_its_registry_is_ki
         }
         // A client that names no type of an index gets it all the same.
         let told =
-            ask(node.address, Method::HEAD, "/v2/reg.test/app/manifests/1", &[("accept", IMAGE), ("accept", "*/*")]).await;
+            ask(node.address, Method::HEAD, "/v2/reg.test/app/manifests/1", &[("accept", IMAGE), ("accept", "*/*")])
+                .await;
         assert_eq!((told.status, told.header("x-cache-registry-served-by")), (200, leg));
         assert_eq!((told.header("docker-content-digest"), told.header("content-type")), (index.as_str(), INDEX));
         for (digest, kind) in [(&index, INDEX), (&image, IMAGE)] {

@@ -5,7 +5,7 @@ use http::Method;
 use rstest::rstest;
 
 use crate::client::{ask, get, head};
-use crate::node::{CACHE, CACHE_WAIT, Node, UPSTREAM, node, nobody};
+use crate::node::{CACHE, CACHE_WAIT, Node, UPSTREAM, nobody, node};
 use crate::origin::{INDEX, Mood, Origin};
 
 const MANIFEST: Bytes = Bytes::from_static(b"{\"schemaVersion\":2, \"manifests\":[]}");
@@ -177,7 +177,9 @@ async fn what_the_upstream_says_is_passed_on_in_words(#[case] said: u16, #[case]
     let got = get(node.address, TAG).await;
     let (told, message) = got.error();
     assert_eq!((got.status, told.as_str()), (status, code));
-    assert!(message.contains("reg.test") && message.contains("the origin says so"), "{message}");
+    assert!(message.contains("reg.test"), "{message}");
+    // A 401 without a challenge is not the registry's last word, and its body is not read.
+    assert!(said == 401 || message.contains("the origin says so"), "{message}");
     assert_eq!(got.header("content-type"), "application/json");
     assert_eq!(got.header("www-authenticate"), "");
     assert_eq!(got.header("retry-after"), if said == 429 { "7" } else { "" });

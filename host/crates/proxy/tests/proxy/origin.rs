@@ -74,11 +74,8 @@ impl Origin {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            contents: Mutex::default(),
-            mood: Mutex::new(Mood::Well),
-            seen: Mutex::default(),
-        });
+        let shared =
+            Arc::new(Shared { contents: Mutex::default(), mood: Mutex::new(Mood::Well), seen: Mutex::default() });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, shared }
@@ -152,7 +149,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             (first, last) => (first.parse().unwrap(), total.min(last.parse::<usize>().unwrap() + 1)),
         };
         if first >= total {
-            return response.status(416).header("content-range", format!("bytes */{total}")).body(Body::empty()).unwrap();
+            return response
+                .status(416)
+                .header("content-range", format!("bytes */{total}"))
+                .body(Body::empty())
+                .unwrap();
         }
         bytes = bytes.slice(first..end);
         response = response.status(206).header("content-range", format!("bytes {first}-{}/{total}", end - 1));
@@ -178,7 +179,8 @@ fn body(mood: Mood, bytes: Bytes) -> Body {
             Err("cut".to_owned())
         }))),
         Mood::Stalled(after) => Body::from_stream(
-            pieces(bytes.slice(..after)).chain(stream::once(async { std::future::pending::<Result<Bytes, String>>().await })),
+            pieces(bytes.slice(..after))
+                .chain(stream::once(async { std::future::pending::<Result<Bytes, String>>().await })),
         ),
         Mood::Chunked | Mood::WrongBytesChunked => Body::from_stream(pieces(bytes)),
         _ => Body::from_stream(stream::once(async { Ok::<_, Infallible>(bytes) })),

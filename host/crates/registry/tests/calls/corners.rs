@@ -15,7 +15,7 @@ async fn a_manifest_that_is_not_its_digest_is_refused() {
     let server = Server::start(move |parts| images.answer(parts)).await;
     let repository = connections(&server.url).upstream("docker.io", "library/x");
 
-    let error = repository.get_manifest(&digest.to_string()).await.unwrap_err();
+    let error = repository.get_manifest(digest.as_ref()).await.unwrap_err();
 
     assert!(error.to_string().contains(&format!("expected {digest}, got sha256:44136fa")), "{error}");
     assert_eq!(error.reason(), Reason::UpstreamUnreachable);

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 use url::Url;
@@ -26,8 +26,10 @@ impl Distribution {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         let root = folder.path().join("data");
+        // By default it refuses every manifest with a layer that is to be had from a URL alone.
         let text = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n\
+             validation:\n  manifests:\n    urls:\n      allow: [\"^https://\"]\n",
             root.display()
         );
         std::fs::write(&config, text).unwrap();
@@ -67,11 +69,13 @@ impl Drop for Distribution {
 fn program(version: Version) -> PathBuf {
     match version {
         Version::Two => "docker-registry".into(),
-        Version::Three => {
-            let build = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/tools/build.sh");
-            let built = Command::new(build).stderr(Stdio::inherit()).output().unwrap();
-            assert!(built.status.success(), "{build} failed: it needs Go, see the README");
-            PathBuf::from(String::from_utf8(built.stdout).unwrap().trim()).join("registry")
-        }
+        Version::Three => BUILT.clone(),
     }
 }
+
+static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/tools/build.sh");
+    let output = Command::new(build).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{build} failed: it needs Go, see the README");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()).join("registry")
+});

@@ -13,7 +13,7 @@ use crate::server::{answer, answer_with};
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-pub(crate) const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+pub(crate) const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
 
 /// What an upstream registry has, whatever the repository.
 #[derive(Clone, Default)]
@@ -112,16 +112,12 @@ impl Images {
         let range = parts.headers.get("range").map(|value| value.to_str().unwrap());
         let start = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
         let length = (bytes.len() - start.unwrap_or(0)).to_string();
-        match start {
-            Some(start) => {
-                let range = format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len());
-                answer_with(206, &[("content-range", &range), ("content-length", &length)], bytes[start..].to_vec())
-            }
-            None => {
-                let body = if is_head { Vec::new() } else { bytes.clone() };
-                answer_with(200, &[("content-length", &length)], body)
-            }
-        }
+        let Some(start) = start else {
+            let body = if is_head { Vec::new() } else { bytes.clone() };
+            return answer_with(200, &[("content-length", &length)], body);
+        };
+        let range = format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len());
+        answer_with(206, &[("content-range", &range), ("content-length", &length)], bytes[start..].to_vec())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Calls to registries as they are: distribution 2.8 and 3 as a cache, and a small one of ours for what a real one
 //! does only on a bad day.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "what a test cannot do without ends it")]
+
 mod auth;
 mod copies;
 mod corners;

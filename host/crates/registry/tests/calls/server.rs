@@ -99,6 +99,11 @@ pub(crate) fn stalling(bytes: &'static [u8]) -> Body {
 
 /// A body that sends this and then breaks off.
 pub(crate) fn breaking(bytes: Vec<u8>) -> Body {
-    let error = std::io::Error::other("broken on purpose");
-    Body::from_stream(futures::stream::iter([Ok(bytes), Err(error)]))
+    use futures::StreamExt as _;
+    let broken = async {
+        // A server that waits for more sends what it has.
+        tokio::task::yield_now().await;
+        Err(std::io::Error::other("broken on purpose"))
+    };
+    Body::from_stream(futures::stream::iter([Ok(bytes)]).chain(futures::stream::once(broken)))
 }

@@ -1,0 +1,169 @@
+use std::time::Duration;
+
+use cache_registry_api::{CachedImage, CachedImageStatus};
+use cache_registry_core::{Reason, Reference};
+use cache_registry_registry::Copied;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio_util::time::delay_queue;
+
+use crate::backoff::{pause, write_pause};
+use crate::copier::Found;
+use crate::metrics::Metrics;
+use crate::plan::{CHECK_EVERY, Failure, Kept, Standing, Task};
+
+/// A `CachedImage`, as the API server had it last, and what is known beyond.
+pub(crate) struct Tracked {
+    pub(crate) image: CachedImage,
+    /// `None` where `sourceImage` is no reference.
+    pub(crate) source: Option<Reference>,
+    pub(crate) standing: Standing,
+    /// Tasks that failed in a row.
+    pub(crate) failures: u32,
+    /// The task that runs for it.
+    pub(crate) running: Option<AbortHandle>,
+    pub(crate) timer: Option<(delay_queue::Key, Instant)>,
+    /// True while a status is on its way to the API server.
+    pub(crate) writing: bool,
+    /// Writes that failed in a row, and when to try the next.
+    pub(crate) write_failures: u32,
+    pub(crate) write_after: Option<Instant>,
+    /// As what it is counted in the metrics.
+    pub(crate) counted: Option<Reason>,
+}
+
+impl Tracked {
+    /// One that has just appeared.
+    pub(crate) fn new(image: CachedImage, source: Option<Reference>) -> Self {
+        Self {
+            image,
+            source,
+            standing: Standing::Unknown,
+            failures: 0,
+            running: None,
+            timer: None,
+            writing: false,
+            write_failures: 0,
+            write_after: None,
+            counted: None,
+        }
+    }
+
+    /// Notes the outcome of a copy.
+    pub(crate) fn copied(&mut self, time: Duration, outcome: Result<Copied, Failure>, metrics: &Metrics) {
+        self.running = None;
+        let now = Timestamp::now();
+        let image = &self.image.spec.source_image;
+        match outcome {
+            Ok(copied) => {
+                metrics.copied(time, copied.bytes_uploaded);
+                tracing::info!(
+                    image, digest = %copied.digest, size = copied.size, uploaded = copied.bytes_uploaded, ?time, "cached"
+                );
+                self.failures = 0;
+                let kept = Kept {
+                    digest: copied.digest.to_string(),
+                    size: i64::try_from(copied.size).unwrap_or(i64::MAX),
+                    platforms: copied.platforms,
+                    at: now,
+                };
+                self.standing = Standing::Cached { copied: Some(kept), checked: now, check_at: next_check() };
+            }
+            Err(failure) => {
+                metrics.copy_failed(failure.reason);
+                self.failed(Task::Copy, failure);
+            }
+        }
+    }
+
+    /// Notes what the registry said.
+    pub(crate) fn checked(&mut self, outcome: Result<Found, Failure>) {
+        self.running = None;
+        let now = Timestamp::now();
+        let told = self.image.status.as_ref().and_then(|status| status.digest.as_deref());
+        match outcome {
+            Ok(Found::Manifest(digest)) if digest.is_none() || digest.as_deref() == told => {
+                self.failures = 0;
+                self.standing = Standing::Cached { copied: None, checked: now, check_at: next_check() };
+            }
+            Ok(found) => {
+                tracing::warn!(
+                    image = self.image.spec.source_image,
+                    expected = told,
+                    ?found,
+                    "the registry lost it; copying again"
+                );
+                self.failures = 0;
+                self.standing = Standing::Missing;
+            }
+            Err(failure) => self.failed(Task::Check, failure),
+        }
+    }
+
+    fn failed(&mut self, task: Task, failure: Failure) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = pause(failure.reason, self.failures, failure.retry_after, fastrand::f64());
+        let (image, reason) = (&self.image.spec.source_image, failure.reason.as_str());
+        if self.failures == 1 {
+            tracing::warn!(image, ?task, reason, error = failure.message, again_in = ?pause, "failed");
+        } else {
+            tracing::debug!(image, ?task, reason, error = failure.message, again_in = ?pause, "failed again");
+        }
+        self.standing = Standing::Failed { task, failure, retry_at: Instant::now() + pause };
+    }
+
+    /// Notes the outcome of writing `status`.
+    pub(crate) fn written(
+        &mut self,
+        status: &CachedImageStatus,
+        outcome: Result<Box<CachedImage>, kube::Error>,
+        metrics: &Metrics,
+    ) {
+        self.writing = false;
+        let name = self.image.name_any();
+        match outcome {
+            Ok(mut image) => {
+                let kept = image.status.as_ref() == Some(status);
+                if image.metadata.uid == self.image.metadata.uid && !is_older(&image, &self.image) {
+                    image.metadata.managed_fields = None;
+                    self.image = *image;
+                }
+                if kept {
+                    self.write_failures = 0;
+                    self.write_after = None;
+                    return;
+                }
+                tracing::warn!(
+                    image = name,
+                    "the API server keeps another status than was written: is the CRD of this version applied?"
+                );
+            }
+            // Deleted, or deleted and created anew: the watch tells.
+            Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {
+                tracing::debug!(image = name, %refusal, "the status was not written");
+            }
+            Err(error) => {
+                tracing::warn!(image = name, %error, "the status can't be written; trying on. May this ServiceAccount patch cachedimages/status?");
+            }
+        }
+        metrics.error("status");
+        self.write_failures = self.write_failures.saturating_add(1);
+        let pause = write_pause(self.write_failures, fastrand::f64());
+        self.write_after = Some(Instant::now() + pause);
+    }
+}
+
+/// True when `image` is a state from before `known`: what a write returns overtakes what the watch brings.
+/// Versions of one resource are ordered numbers
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+pub(crate) fn is_older(image: &CachedImage, known: &CachedImage) -> bool {
+    let version =
+        |image: &CachedImage| image.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok());
+    matches!((version(image), version(known)), (Some(image), Some(known)) if image < known)
+}
+
+fn next_check() -> Instant {
+    Instant::now() + CHECK_EVERY.mul_f64(0.9 + fastrand::f64() / 5.0)
+}
