@@ -1,5 +1,6 @@
 use std::io::{self, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use cache_registry_policy::{Engine, Limits, PolicySet};
@@ -54,7 +55,7 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
     let mut metrics = Metrics::default();
 
     let connections = Connections::new(read_registries(&args.registries)?, Timeouts::default())?;
-    let client = kube::Client::try_default().await.context("finding out how to reach the API server")?;
+    let client = api_server().await.context("finding out how to reach the API server")?;
     let config = cache_registry_controllers::Config {
         namespace: args.namespace,
         identity: args.identity,
@@ -97,6 +98,15 @@ fn read_registries(file: &args::RegistriesFile) -> anyhow::Result<Registries> {
         Some(path) => Ok(Registries::read(path)?),
         None => Ok(Registries::default()),
     }
+}
+
+/// A client for the API server: from KUBECONFIG, or from the pod's service account.
+async fn api_server() -> anyhow::Result<kube::Client> {
+    let mut config = kube::Config::infer().await?;
+    config.connect_timeout = Some(Duration::from_secs(10));
+    // Longer than a watch stays silent: the API server ends each one within 290 s.
+    config.read_timeout = Some(Duration::from_mins(5));
+    Ok(kube::Client::try_from(config)?)
 }
 
 /// Takes the admin port, and answers on it for as long as the process runs.

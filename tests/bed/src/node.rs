@@ -20,6 +20,10 @@ const PROXY: u16 = 7439;
 /// How long a pull may take, retries included.
 const LONGEST_PULL: Duration = Duration::from_mins(1);
 
+/// Between two attempts. A kubelet waits 10 s after the first failure, and longer after each that follows; containerd
+/// takes about a second to throw away what a failed attempt left.
+const BACK_OFF: Duration = Duration::from_secs(3);
+
 /// A node: a network namespace with a containerd and a proxy of its own.
 #[derive(Debug)]
 pub struct Node {
@@ -59,12 +63,14 @@ impl Node {
         Ok(Self { containerd, proxy: proxy(&namespace), images: ImageService::new(&socket)?, namespace })
     }
 
-    /// Pulls as a kubelet does: `PullImage`, and again after a failure, at most `attempts` times. A kubelet would wait
-    /// between them.
+    /// Pulls as a kubelet does: `PullImage`, and again a while after a failure, at most `attempts` times.
     pub async fn pull(&self, image: &str, attempts: usize) -> Result<Pull> {
         let started = Instant::now();
         let mut failures = Vec::new();
         while failures.len() < attempts {
+            if !failures.is_empty() {
+                tokio::time::sleep(BACK_OFF).await;
+            }
             let left = LONGEST_PULL.saturating_sub(started.elapsed());
             match tokio::time::timeout(left, self.images.pull(image)).await {
                 Ok(Ok(id)) => return Ok(Pull { id, failures, took: started.elapsed() }),

@@ -54,7 +54,7 @@ impl fmt::Display for NodeTraffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, (who, requests)) in self.requests.iter().enumerate() {
             let comma = if place == 0 { "" } else { ", " };
-            write!(f, "{comma}{requests} answers and {} bytes from {who}", self.bytes(who))?;
+            write!(f, "{comma}{requests} answers with {} bytes from {who}", self.bytes(who))?;
         }
         Ok(())
     }
@@ -84,6 +84,6 @@ mod tests {
     fn is_the_difference_of_two_looks() {
         let traffic = NodeTraffic::read(AFTER).since(&NodeTraffic::read(BEFORE));
         assert_eq!((traffic.requests("cache"), traffic.bytes("cache"), traffic.requests("upstream")), (4, 700, 0));
-        assert_eq!(traffic.to_string(), "4 answers and 700 bytes from cache");
+        assert_eq!(traffic.to_string(), "4 answers with 700 bytes from cache");
     }
 }

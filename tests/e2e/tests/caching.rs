@@ -213,8 +213,10 @@ async fn leader(bed: &Bed, not: Option<&str>, bound: Duration) -> Result<String>
     .await
 }
 
-fn replica<'a>(bed: &'a mut Bed, name: &str) -> Result<&'a mut cache_registry_bed::Part> {
-    bed.controllers.iter_mut().find(|part| part.name() == name).with_context(|| format!("no replica {name}"))
+/// The replica behind the holder of a Lease: its name, and what makes each of its starts another holder.
+fn replica<'a>(bed: &'a mut Bed, holder: &str) -> Result<&'a mut cache_registry_bed::Part> {
+    let part = bed.controllers.iter_mut().find(|part| holder.starts_with(part.name()));
+    part.with_context(|| format!("no replica {holder}"))
 }
 
 async fn uses(bed: &Bed, source: &str, count: i32) -> Result<()> {

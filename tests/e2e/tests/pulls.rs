@@ -26,6 +26,7 @@ fn main() -> Result<ExitCode> {
             a_killed_registry_means_upstream_within_three_seconds,
             a_registry_that_never_answers_means_upstream_within_three_seconds,
             wrong_layer_bytes_in_the_cache_are_replaced_by_upstreams,
+            wrong_bytes_in_a_large_layer_are_replaced_by_upstreams,
             wrong_manifest_bytes_in_the_cache_are_replaced_by_upstreams,
             a_body_that_upstream_cuts_is_resumed,
             the_proxy_listens_on_both_loopbacks,
@@ -40,10 +41,16 @@ fn main() -> Result<ExitCode> {
 /// Publishes an image, creates a pod that uses it, and waits until it is cached.
 async fn cached(bed: &Bed, name: &str) -> Result<Published> {
     let published = publish(bed, name).await?;
-    bed.objects().create_pod(name, &format!("{name}:1.0")).await?;
+    used(bed, name, &published).await?;
+    Ok(published)
+}
+
+/// Creates a pod that uses an image, and waits until it is cached.
+async fn used(bed: &Bed, name: &str, published: &Published) -> Result<()> {
+    bed.objects().create_pod(name, &published.source).await?;
     bed.objects().cached(&published.source).await?;
     bed.upstream.reset_traffic().await?;
-    Ok(published)
+    Ok(())
 }
 
 /// The digest that a node's runtime keeps for an image.
@@ -170,6 +177,15 @@ async fn wrong_layer_bytes_in_the_cache_are_replaced_by_upstreams(bed: &mut Bed)
     damaged_and_pulled(bed, &published, &layers).await
 }
 
+/// Too large for the proxy to check before it sends: the connection is cut at the end, and the next try goes upstream.
+async fn wrong_bytes_in_a_large_layer_are_replaced_by_upstreams(bed: &mut Bed) -> Result<()> {
+    let published = publish_large(bed, "wrong-large", 24 << 20).await?;
+    used(bed, "wrong-large", &published).await?;
+    let layers = published.image.blobs.iter().filter(|blob| blob.media_type.contains("layer"));
+    let layers: Vec<Digest> = layers.map(|blob| blob.digest.clone()).collect();
+    damaged_and_pulled(bed, &published, &layers).await
+}
+
 async fn wrong_manifest_bytes_in_the_cache_are_replaced_by_upstreams(bed: &mut Bed) -> Result<()> {
     let published = cached(bed, "wrong-manifest").await?;
     let manifests: Vec<Digest> = published.image.manifests.iter().map(|manifest| manifest.digest.clone()).collect();
@@ -189,7 +205,7 @@ async fn damaged_and_pulled(bed: &Bed, published: &Published, damaged: &[Digest]
     let image = published.on_nodes()?;
     for (name, node) in [("a", &bed.a), ("b", &bed.b)] {
         let pull = node.pull(&image, 3).await?;
-        note!("node {name}: pulled after {} failures: {:?}", pull.failures.len(), pull.failures);
+        note!("node {name}: attempt {} pulled it", pull.failures.len() + 1);
         assert_eq!(digest_on(node, &image).await?, published.image.digest().to_string());
     }
     ensure!(bed.upstream.traffic().await?.requests.iter().any(|request| request.bytes > 0), "upstream sent nothing");

@@ -1,4 +1,5 @@
 //! The router with the policies that are built in, as a cluster runs it.
+#![allow(clippy::unwrap_used, reason = "what cannot be set up is a failed test")]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! The server on a real socket: protocols, a certificate that changes, clients that stall, and the end.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what cannot be set up is a failed test")]
 
 use std::fs;
 use std::net::SocketAddr;
@@ -55,7 +56,7 @@ struct Fixture {
     folder: TempDir,
     registry: Registry,
     shutdown: Shutdown,
-    served: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<std::io::Result<()>>,
     release: Arc<Notify>,
     arrived: Arc<Notify>,
 }
@@ -77,8 +78,8 @@ impl Fixture {
             "slow"
         };
         let router = Router::new().route("/", get(async || "quick")).route("/slow", get(slow));
-        let served = tokio::spawn(server.serve(router, shutdown.clone()));
-        Self { address, folder, registry, shutdown, served, release, arrived }
+        let serving = tokio::spawn(server.serve(router, shutdown.clone()));
+        Self { address, folder, registry, shutdown, serving, release, arrived }
     }
 
     async fn connect(&self, trusted: &[&Identity], alpn: &[&str]) -> Client {
@@ -299,10 +300,10 @@ async fn shutdown_ends_requests_under_way_and_then_returns() {
     fixture.shutdown.begin();
     let closed = async { while TcpStream::connect(fixture.address).await.is_ok() {} };
     timeout(PATIENCE, closed).await.expect("the listener is closed in time");
-    assert!(!fixture.served.is_finished(), "a request is under way");
+    assert!(!fixture.serving.is_finished(), "a request is under way");
     fixture.release.notify_one();
     assert_eq!(timeout(PATIENCE, under_way).await.unwrap().unwrap().unwrap().2, "slow");
-    timeout(PATIENCE / 2, fixture.served).await.expect("it returns, long before its grace ends").unwrap().unwrap();
+    timeout(PATIENCE / 2, fixture.serving).await.expect("it returns, long before its grace ends").unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -311,6 +312,6 @@ async fn shutdown_cuts_what_does_not_end_within_its_grace() {
     let fixture = Fixture::start(&identity, Duration::from_millis(100)).await;
     let under_way = fixture.slow_request(&identity).await;
     fixture.shutdown.begin();
-    timeout(PATIENCE, fixture.served).await.expect("it returns in time").unwrap().unwrap();
+    timeout(PATIENCE, fixture.serving).await.expect("it returns in time").unwrap().unwrap();
     assert!(timeout(PATIENCE, under_way).await.unwrap().unwrap().is_err(), "nobody let it answer");
 }

@@ -517,6 +517,7 @@ async fn an_object_that_cannot_be_read_stops_nothing() {
 async fn pods_that_come_in_a_crowd_are_told_of_at_once() {
     let mut world = World::with(&[], &[cached("web")]).await;
     world.find().await.answer(Ok(Found::Manifest(None)));
+    world.rests(Duration::from_secs(5)).await;
     for number in 0..50 {
         world.changed(&pod(&format!("p{number:02}"), "web:1"));
     }
@@ -559,6 +560,7 @@ async fn a_late_word_from_the_watch_undoes_nothing() {
     world.changed(&pod("a", "web:1"));
     let (asked, written) = world.status("web").await;
     asked.answer(&written);
+    world.rests(Duration::from_secs(1)).await;
     // From before the write: not a reason to write it again.
     let mut stale = cached("web");
     stale["metadata"]["resourceVersion"] = json!("11");

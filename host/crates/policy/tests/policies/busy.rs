@@ -24,13 +24,13 @@ async fn a_policy_that_loops_does_not_starve_the_others() {
             let (looping, stop, looped) = (looping.clone(), stop.clone(), looped.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    assert_eq!(decide(&looping, &["a:1"]).await, [failed("policy guest took longer than 50ms")]);
+                    assert_eq!(decide(&looping, &["a:1"]).await, [failed("policy guest took longer than 200ms")]);
                     looped.fetch_add(1, Ordering::Relaxed);
                 }
             })
         })
         .collect();
-    // Alone on a turn, 2,000 decisions take a tenth of a second; one behind each loop, two minutes.
+    // Alone on a turn, 2,000 decisions take a tenth of a second; one behind each loop, more than six minutes.
     let began = Instant::now();
     let mut decided = 0;
     while decided < 2000 || looped.load(Ordering::Relaxed) < 6 {
@@ -58,7 +58,7 @@ async fn a_guest_does_not_hold_up_the_thread_that_asks() {
             () = tokio::time::sleep(Duration::from_millis(5)) => beats += 1,
         }
     };
-    assert_eq!(verdicts, [failed("policy guest took longer than 50ms")]);
+    assert_eq!(verdicts, [failed("policy guest took longer than 200ms")]);
     assert!(beats >= 3, "{beats}");
 }
 

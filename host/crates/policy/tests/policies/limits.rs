@@ -16,7 +16,7 @@ const LOOP: &str = "(loop $forever (br $forever))";
 
 #[rstest]
 #[case::trap("unreachable", "policy guest panicked")]
-#[case::endless(LOOP, "policy guest took longer than 50ms")]
+#[case::endless(LOOP, "policy guest took longer than 200ms")]
 #[case::stray("(drop (i32.load (i32.const 0x7fffffff)))", "policy guest had a memory fault or a stack overflow")]
 #[case::division(
     "(drop (i32.div_u (i32.const 1) (i32.const 0)))",
@@ -128,9 +128,9 @@ async fn time_is_for_all_containers_together() {
     let set = set_with(&guest::filter(LOOP));
     let began = Instant::now();
     let verdicts = decide(&set, &["a:1"; 50]).await;
-    assert_eq!(verdicts, vec![failed("policy guest took longer than 50ms"); 50]);
-    // Fifty times 50 ms would be two and a half seconds.
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(verdicts, vec![failed("policy guest took longer than 200ms"); 50]);
+    // Fifty times 200 ms would be ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// The filter decides on one container and loops at the other, so that nothing is left for the rewriter.
@@ -139,7 +139,7 @@ async fn filter_and_rewrite_share_the_time() {
     let loops = format!("(if (i32.eq (local.get 8) (i32.const {})) (then {LOOP}))", "library/endless".len());
     let set = set_with(&guest::filter_and_rewriter(&Answer::Cache.data(), &loops, "unreachable"));
     let verdicts = decide(&set, &["a:1", "endless:1"]).await;
-    assert_eq!(verdicts, vec![failed("policy guest took longer than 50ms"); 2]);
+    assert_eq!(verdicts, vec![failed("policy guest took longer than 200ms"); 2]);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use cache_registry_policy::{Engine, Limits, Metrics, Policy, PolicySet, built_in
 use prometheus_client::registry::Registry;
 
 const LIMITS: Limits =
-    Limits { time: Duration::from_millis(50), memory: 8 << 20, concurrency: 4, wait: Duration::from_secs(20) };
+    Limits { time: Duration::from_millis(200), memory: 8 << 20, concurrency: 4, wait: Duration::from_secs(20) };
 
 fn engine() -> Engine {
     Engine::new(&LIMITS, NodeAddress::default()).unwrap()

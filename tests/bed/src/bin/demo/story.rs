@@ -49,7 +49,8 @@ async fn stored(telling: &mut Telling, bed: &Bed) -> Result<()> {
     let image = image_of(&stored, "main")?;
     let annotation = stored.annotations().get(IMAGES_ANNOTATION).context("no annotation")?;
     telling.seen(format!("image       {image}"))?;
-    telling.seen(format!("label       {REWRITTEN_LABEL}: {:?}", stored.labels().get(REWRITTEN_LABEL)))?;
+    let label = stored.labels().get(REWRITTEN_LABEL).context("no label")?;
+    telling.seen(format!("label       {REWRITTEN_LABEL}: {label:?}"))?;
     telling.seen(format!("annotation  {IMAGES_ANNOTATION}: {annotation}"))?;
     ensure!(image == format!("localhost:7439/{SOURCE}"), "the image was not rewritten");
     telling.took()
@@ -62,11 +63,11 @@ async fn pulled(telling: &mut Telling, bed: &Bed, name: &str, node: &Node, image
     bed.upstream.reset_traffic().await?;
     let pull = node.pull(&reference, 1).await?;
     telling.seen(format!("pulled in {:.2} s", pull.took.as_secs_f32()))?;
-    telling.seen(format!("served: {}", node.traffic().await?.since(&before)))?;
+    telling.seen(format!("its proxy sent {}", node.traffic().await?.since(&before)))?;
     let upstream = bed.upstream.traffic().await?;
     let (requests, bytes) = (upstream.requests.len(), upstream.bytes(&Matching::any()));
     telling.seen(format!(
-        "upstream counted {requests} requests and {bytes} bytes, those of the copy into the cache included"
+        "upstream counted {requests} requests and {bytes} bytes (the copy into the cache may be among them)"
     ))?;
 
     let known = node.images.status(&reference).await?.context("the node has no image after the pull")?;
