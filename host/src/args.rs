@@ -1,3 +1,5 @@
+#![allow(clippy::doc_markdown, reason = "these comments are what --help prints, where backticks are noise")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -127,16 +129,14 @@ pub(crate) struct Admin {
 /// A length of time: a whole number and `ms`, `s` or `m`.
 fn time(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: fn(u64) -> Duration = match &text[digits.len()..] {
-        "ms" => Duration::from_millis,
-        "s" => Duration::from_secs,
-        "m" => Duration::from_mins,
+    let unit: u64 = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
         _ => return Err("expected a whole number and a unit, ms, s or m: 50ms".to_owned()),
     };
-    match digits.parse() {
-        Ok(0) | Err(_) => Err("expected a whole number above 0 and a unit: 50ms".to_owned()),
-        Ok(number) => Ok(unit(number)),
-    }
+    let milliseconds = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit)).filter(|time| *time > 0);
+    milliseconds.map(Duration::from_millis).ok_or_else(|| "expected a whole number above 0 and a unit: 50ms".to_owned())
 }
 
 /// A number of bytes, with `Ki`, `Mi` or `Gi` as Kubernetes writes them.
@@ -168,6 +168,7 @@ mod tests {
         assert_eq!(time("50ms"), Ok(Duration::from_millis(50)));
         assert_eq!(time("2s"), Ok(Duration::from_secs(2)));
         assert!(time("50").is_err() && time("0s").is_err() && time("ms").is_err() && time("1h").is_err());
+        assert!(time("18446744073709551615m").is_err());
         assert_eq!(bytes("32Mi"), Ok(32 << 20));
         assert_eq!(bytes("100"), Ok(100));
         assert!(bytes("32MB").is_err() && bytes("0").is_err() && bytes("99999999999999999999Gi").is_err());

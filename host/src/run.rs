@@ -66,7 +66,9 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
     let controllers_metrics = cache_registry_controllers::Metrics::register(&mut metrics);
 
     serve_admin(&args.admin, readiness.clone(), metrics, &shutdown).await?;
-    cache_registry_controllers::run(client, config, connections, shutdown, readiness, controllers_metrics).await?;
+    // Boxed: its state is tens of kilobytes, which every role's future would have.
+    Box::pin(cache_registry_controllers::run(client, config, connections, shutdown, readiness, controllers_metrics))
+        .await?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(
-  containerd curl docker-registry iproute2 nginx procps runc skopeo util-linux wrk
+  containerd curl docker-registry gcc iproute2 libc6-dev nginx procps runc skopeo util-linux wrk
 )
 
 missing=()

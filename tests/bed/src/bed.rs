@@ -157,6 +157,11 @@ impl Bed {
                 part.start().await?;
             }
         }
+        // A proxy remembers a registry that was sick and bytes that were wrong.
+        for proxy in [&mut self.a.proxy, &mut self.b.proxy] {
+            proxy.kill().await?;
+            proxy.start().await?;
+        }
         self.upstream.on().await?;
         self.upstream.behave().await?;
         self.upstream.set_access(&Access::Open).await?;

@@ -6,6 +6,7 @@ use std::fmt;
 pub struct NodeTraffic {
     requests: BTreeMap<String, u64>,
     bytes: BTreeMap<String, u64>,
+    mismatches: BTreeMap<String, u64>,
 }
 
 impl NodeTraffic {
@@ -20,6 +21,7 @@ impl NodeTraffic {
             let (map, label) = match name {
                 "cache_registry_proxy_requests_total" => (&mut traffic.requests, "served_by"),
                 "cache_registry_proxy_sent_bytes_total" => (&mut traffic.bytes, "leg"),
+                "cache_registry_proxy_digest_mismatches_total" => (&mut traffic.mismatches, "leg"),
                 _ => continue,
             };
             if let Some(who) = value_of(labels, label) {
@@ -36,12 +38,21 @@ impl NodeTraffic {
             let differences = now.iter().map(|(who, n)| (who.clone(), n - then.get(who).copied().unwrap_or(0).min(*n)));
             differences.filter(|(_, n)| *n > 0).collect()
         };
-        Self { requests: less(&self.requests, &before.requests), bytes: less(&self.bytes, &before.bytes) }
+        Self {
+            requests: less(&self.requests, &before.requests),
+            bytes: less(&self.bytes, &before.bytes),
+            mismatches: less(&self.mismatches, &before.mismatches),
+        }
     }
 
     /// Requests that were answered from there: `cache`, `upstream`.
     pub fn requests(&self, who: &str) -> u64 {
         self.requests.get(who).copied().unwrap_or(0)
+    }
+
+    /// Bodies from there that were not what was asked for.
+    pub fn mismatches(&self, who: &str) -> u64 {
+        self.mismatches.get(who).copied().unwrap_or(0)
     }
 
     /// Bytes that came from there.

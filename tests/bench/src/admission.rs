@@ -30,7 +30,7 @@ struct Side {
 }
 
 /// An admission review over TLS: the built-in policies in WebAssembly against the same rules in native code. Each
-/// round measures both, one after the other.
+/// round measures all, one after the other.
 pub(crate) async fn measure(folder: &Path) -> Result<Vec<Row>> {
     let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()])?;
     let (certificate, key) = (folder.join("webhook.crt"), folder.join("webhook.key"));
@@ -48,7 +48,11 @@ pub(crate) async fn measure(folder: &Path) -> Result<Vec<Row>> {
         part.pin(&[SERVER_CPU])?;
         anyhow::Ok(part)
     };
-    let (wasm, native) = (start(Who::Wasm, "webhook-wasm").await?, start(Who::Native, "webhook-native").await?);
+    let parts = [
+        start(Who::Wasm, "webhook-wasm").await?,
+        start(Who::Native, "webhook-native").await?,
+        start(Who::NativeOnBlockingThread, "webhook-native-on-blocking-thread").await?,
+    ];
     let load = |part: &Part, connections| -> Result<Load> {
         let request = Request::post("/mutate/pods")
             .header(http::header::HOST, NAME)
@@ -58,9 +62,9 @@ pub(crate) async fn measure(folder: &Path) -> Result<Vec<Row>> {
         Ok(Load { address: part.address(), tls, request, connections, time: TIME, is_right: is_patched })
     };
 
-    let mut sides = [Side::default(), Side::default()];
+    let mut sides = [Side::default(), Side::default(), Side::default()];
     for round in 0..=ROUNDS {
-        for (part, side) in [&wasm, &native].into_iter().zip(&mut sides) {
+        for (part, side) in parts.iter().zip(&mut sides) {
             let alone = load(part, 1)?.run(&[LOAD_CPU]).await.with_context(|| part.log())?;
             let together = load(part, CONNECTIONS)?.run(&[LOAD_CPU]).await.with_context(|| part.log())?;
             // The first round warms up.
@@ -71,23 +75,24 @@ pub(crate) async fn measure(folder: &Path) -> Result<Vec<Row>> {
             }
         }
     }
-    let [wasm, native] = sides;
-    let latency = |name: &str, wasm: &[f64], native: &[f64]| {
-        [
-            Row::new(format!("review {name}"), median(wasm.to_vec()), "µs", Better::Lower)
-                .against(median(native.to_vec())),
-            Row::ratio(format!("review {name}, Wasm to native"), median_ratio(wasm, native), Better::Lower)
-                .target(1.25),
-        ]
-    };
-    let throughput = Row::new("reviews on one core", median(wasm.per_second), "/s", Better::Higher)
-        .target(5000.0)
-        .against(median(native.per_second));
-    Ok(latency("p50", &wasm.p50, &native.p50)
-        .into_iter()
-        .chain(latency("p99", &wasm.p99, &native.p99))
-        .chain([throughput])
-        .collect())
+    let [wasm, native, on_blocking_thread] = sides;
+    let mut rows = Vec::new();
+    for (name, of) in [("p50", (|side| &side.p50) as fn(&Side) -> &Vec<f64>), ("p99", |side| &side.p99)] {
+        let [wasm, native, on_blocking_thread] = [of(&wasm), of(&native), of(&on_blocking_thread)];
+        let (ratio, thread) = (median_ratio(wasm, native), median_ratio(on_blocking_thread, native));
+        rows.extend([
+            Row::new(format!("review {name}"), median(wasm.clone()), "µs", Better::Lower)
+                .against(median(native.clone())),
+            Row::ratio(format!("review {name}, Wasm to native"), ratio, Better::Lower).target(1.25),
+            Row::ratio(format!("review {name}, native on a blocking thread to native"), thread, Better::Lower),
+        ]);
+    }
+    rows.push(
+        Row::new("reviews on one core", median(wasm.per_second), "/s", Better::Higher)
+            .target(5000.0)
+            .against(median(native.per_second)),
+    );
+    Ok(rows)
 }
 
 fn trusting(certificate: rustls_pki_types::CertificateDer<'static>) -> Result<TlsConnector> {

@@ -17,10 +17,12 @@ mod row;
 mod serve;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::proxying::Programs;
 use crate::report::{Section, render, write_between_markers, write_json};
@@ -55,18 +57,30 @@ enum Command {
 /// Many times what it takes: something hangs.
 const LONGEST: Duration = Duration::from_mins(8);
 
-fn main() -> Result<()> {
+#[expect(clippy::print_stderr, reason = "for the person who waits")]
+fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(Command::Serve(serve)) = args.command {
-        return serve.run();
+    let outcome = match args.command {
+        Some(Command::Serve(serve)) => serve.run(),
+        None => until_interrupted(args.tools, args.only),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    let tools = args.tools.context("where are the pinned programs? --tools $(tests/tools/build.sh)")?;
+}
+
+fn until_interrupted(tools: Option<PathBuf>, only: Option<Subject>) -> Result<()> {
+    let tools = tools.context("where are the pinned programs? --tools $(tests/tools/build.sh)")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
-        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminated = signal(SignalKind::terminate())?;
         // What is not finished is dropped, and with it every server and file.
         tokio::select! {
-            measured = tokio::time::timeout(LONGEST, bench(tools, args.only)) => {
+            measured = tokio::time::timeout(LONGEST, bench(tools, only)) => {
                 measured.with_context(|| format!("not finished after {} s", LONGEST.as_secs()))?
             }
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),

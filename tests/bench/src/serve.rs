@@ -10,7 +10,7 @@ use cache_registry_webhook as webhook;
 use clap::{Args, ValueEnum};
 use prometheus_client::registry::Registry;
 
-use crate::native::Native;
+use crate::native::{Native, OnBlockingThread};
 
 /// A webhook as the product has it, on one thread, with a choice of who decides.
 #[derive(Debug, Args)]
@@ -31,6 +31,8 @@ pub(crate) enum Who {
     Wasm,
     /// The same rules compiled into this program.
     Native,
+    /// The same, on a thread that may block, where policies have to run: what that alone costs.
+    NativeOnBlockingThread,
 }
 
 impl Who {
@@ -38,6 +40,7 @@ impl Who {
         match self {
             Self::Wasm => "wasm",
             Self::Native => "native",
+            Self::NativeOnBlockingThread => "native-on-blocking-thread",
         }
     }
 }
@@ -60,6 +63,10 @@ impl Serve {
         let router = match self.decide {
             Who::Native => {
                 let decide = Native::new(node_address.clone(), OWN_REGISTRY);
+                webhook::router(Arc::new(decide), node_address, metrics)
+            }
+            Who::NativeOnBlockingThread => {
+                let decide = OnBlockingThread::new(Native::new(node_address.clone(), OWN_REGISTRY));
                 webhook::router(Arc::new(decide), node_address, metrics)
             }
             Who::Wasm => {

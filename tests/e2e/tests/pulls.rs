@@ -174,7 +174,7 @@ async fn wrong_layer_bytes_in_the_cache_are_replaced_by_upstreams(bed: &mut Bed)
     let published = cached(bed, "wrong-layer").await?;
     let layers = published.image.blobs.iter().filter(|blob| blob.media_type.contains("layer"));
     let layers: Vec<Digest> = layers.map(|blob| blob.digest.clone()).collect();
-    damaged_and_pulled(bed, &published, &layers).await
+    damaged_and_pulled(bed, &published, &layers, every_bit_of_every_other_byte).await
 }
 
 /// Too large for the proxy to check before it sends: the connection is cut at the end, and the next try goes upstream.
@@ -183,33 +183,46 @@ async fn wrong_bytes_in_a_large_layer_are_replaced_by_upstreams(bed: &mut Bed) -
     used(bed, "wrong-large", &published).await?;
     let layers = published.image.blobs.iter().filter(|blob| blob.media_type.contains("layer"));
     let layers: Vec<Digest> = layers.map(|blob| blob.digest.clone()).collect();
-    damaged_and_pulled(bed, &published, &layers).await
+    damaged_and_pulled(bed, &published, &layers, every_bit_of_every_other_byte).await
 }
 
 async fn wrong_manifest_bytes_in_the_cache_are_replaced_by_upstreams(bed: &mut Bed) -> Result<()> {
     let published = cached(bed, "wrong-manifest").await?;
     let manifests: Vec<Digest> = published.image.manifests.iter().map(|manifest| manifest.digest.clone()).collect();
-    damaged_and_pulled(bed, &published, &manifests).await
+    damaged_and_pulled(bed, &published, &manifests, one_character_of_a_digest).await
 }
 
 /// Overwrites these contents in the registry, and pulls as a kubelet does: a pull that fails is tried again.
-async fn damaged_and_pulled(bed: &Bed, published: &Published, damaged: &[Digest]) -> Result<()> {
+async fn damaged_and_pulled(bed: &Bed, published: &Published, damaged: &[Digest], damage: fn(&mut [u8])) -> Result<()> {
     for digest in damaged {
         let file = blob_file(bed, digest)?;
         let mut bytes = fs::read(&file)?;
-        for byte in &mut bytes {
-            *byte ^= 0x55;
-        }
+        damage(&mut bytes);
         fs::write(&file, bytes)?;
     }
     let image = published.on_nodes()?;
     for (name, node) in [("a", &bed.a), ("b", &bed.b)] {
         let pull = node.pull(&image, 3).await?;
+        ensure!(node.traffic().await?.mismatches("cache") > 0, "node {name} met no wrong bytes");
         note!("node {name}: attempt {} pulled it", pull.failures.len() + 1);
         assert_eq!(digest_on(node, &image).await?, published.image.digest().to_string());
     }
     ensure!(bed.upstream.traffic().await?.requests.iter().any(|request| request.bytes > 0), "upstream sent nothing");
     Ok(())
+}
+
+fn every_bit_of_every_other_byte(bytes: &mut [u8]) {
+    for byte in bytes.iter_mut().step_by(2) {
+        *byte ^= 0xff;
+    }
+}
+
+/// What is no manifest any more the registry would not serve at all.
+fn one_character_of_a_digest(bytes: &mut [u8]) {
+    let start = bytes.windows(7).position(|window| window == b"sha256:").map_or(0, |start| start + 7);
+    for byte in bytes.iter_mut().skip(start).take(1) {
+        *byte = if *byte == b'0' { b'1' } else { b'0' };
+    }
 }
 
 async fn a_body_that_upstream_cuts_is_resumed(bed: &mut Bed) -> Result<()> {

@@ -57,6 +57,10 @@ pub struct SetupError {
 /// Shorter ones drift, and wake an idle process more often.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Core instances, and tables, of one guest. Those made with wit-component bring two small modules of glue beside their
+/// own; other toolchains bring more.
+const MODULES: u32 = 4;
+
 /// Beyond this, slots would take up address space that smaller machines do not have.
 const MOST_CONCURRENT: usize = 256;
 
@@ -132,13 +136,16 @@ impl fmt::Debug for Engine {
 fn config(limits: &Limits) -> Config {
     // A request has one slot for each policy that it may hold on to until the last container is decided.
     let slots = u32::try_from(limits.concurrency * MOST_POLICIES).unwrap_or(u32::MAX);
-    // Guests made with wit-component bring two small modules of glue beside their own; other toolchains bring more.
-    let modules = slots.saturating_mul(4);
+    let modules = slots.saturating_mul(MODULES);
     let mut pool = PoolingAllocationConfig::new();
+    // Nobody gets more than what is set aside for one, or there might be none left for others.
     pool.total_component_instances(slots)
         .total_core_instances(modules)
+        .max_core_instances_per_component(MODULES)
         .total_memories(slots)
+        .max_memories_per_component(1)
         .total_tables(modules)
+        .max_tables_per_component(MODULES)
         .max_memory_size(limits.memory)
         // What a small guest has touched is wiped and kept, which is cheaper than giving it back to the kernel.
         .linear_memory_keep_resident(256 << 10)

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cache_registry_core::{PodFacts, Reference};
 use wasmtime::component::Resource;
@@ -14,15 +15,24 @@ pub(crate) struct Host {
     engine: Engine,
     policy: Arc<Identity>,
     pod: Arc<PodFacts>,
-    log_left: usize,
+    log: Arc<LogLeft>,
 }
 
 /// The pod under review. There is one in an instance, [`Host`] has it, and handles need not tell which they mean.
 #[allow(unreachable_pub, reason = "the generated code exports it")]
 pub struct Pod;
 
-/// Bytes of log that one instance has.
+/// Bytes of log that a policy has for one request, shared by the instances that it takes: one that traps for every
+/// container has no more than one that answers.
+pub(crate) struct LogLeft(AtomicUsize);
+
 const LOG: usize = 8 << 10;
+
+impl Default for LogLeft {
+    fn default() -> Self {
+        Self(AtomicUsize::new(LOG))
+    }
+}
 
 impl Pod {
     pub(crate) fn handle() -> Resource<Pod> {
@@ -31,18 +41,20 @@ impl Pod {
 }
 
 impl Host {
-    pub(crate) fn new(engine: Engine, policy: Arc<Identity>, pod: Arc<PodFacts>) -> Self {
-        Self { memory: Memory::limited_to(engine.limits().memory), engine, policy, pod, log_left: LOG }
+    pub(crate) fn new(engine: Engine, policy: Arc<Identity>, pod: Arc<PodFacts>, log: Arc<LogLeft>) -> Self {
+        Self { memory: Memory::limited_to(engine.limits().memory), engine, policy, pod, log }
     }
 }
 
 impl host::Host for Host {
     fn log(&mut self, level: host::Level, message: String) {
-        if self.log_left == 0 {
+        // One instance at a time has it.
+        let left = self.log.0.load(Ordering::Relaxed);
+        if left == 0 {
             return;
         }
         let policy = self.policy.name.as_str();
-        let end = message.floor_char_boundary(self.log_left);
+        let end = message.floor_char_boundary(left);
         // As a field and not as the event's message: what a guest says is quoted, so that no line break of its
         // makes it look like a line of ours.
         let said = &message[..end];
@@ -53,8 +65,9 @@ impl host::Host for Host {
             host::Level::Error => tracing::error!(policy, said, "policy says"),
         }
         // Empty lines are not free.
-        self.log_left = if end < message.len() { 0 } else { self.log_left.saturating_sub(end.max(64)) };
-        if self.log_left == 0 {
+        let left = if end < message.len() { 0 } else { left.saturating_sub(end.max(64)) };
+        self.log.0.store(left, Ordering::Relaxed);
+        if left == 0 {
             tracing::warn!(
                 policy,
                 "policy said more than the {LOG} bytes that it may for one pod; the rest is dropped"

@@ -7,7 +7,7 @@ use wasmtime::component;
 use crate::bindings::types::{Rewritten, Verdict};
 use crate::bindings::{check, filter, rewrite};
 use crate::engine::Engine;
-use crate::host::{Host, Pod};
+use crate::host::{Host, LogLeft, Pod};
 use crate::load::{Exports, Policy};
 
 /// A component brought to life in a store of its own, within the engine's limits. After a call that ends in an error
@@ -24,8 +24,14 @@ const PASSED: usize = 64 << 10;
 
 impl Instance {
     /// An instance that has `ticks` to start and to answer.
-    pub(crate) fn new(engine: &Engine, policy: &Policy, pod: Arc<PodFacts>, ticks: u64) -> wasmtime::Result<Self> {
-        let mut store = Store::new(engine.wasmtime(), Host::new(engine.clone(), policy.identity.clone(), pod));
+    pub(crate) fn new(
+        engine: &Engine,
+        policy: &Policy,
+        pod: Arc<PodFacts>,
+        log: Arc<LogLeft>,
+        ticks: u64,
+    ) -> wasmtime::Result<Self> {
+        let mut store = Store::new(engine.wasmtime(), Host::new(engine.clone(), policy.identity.clone(), pod, log));
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(PASSED);
         store.set_epoch_deadline(ticks);

@@ -159,7 +159,7 @@ impl Exports {
 fn try_out(engine: &Engine, policy: &Policy) -> Result<(), LoadError> {
     let trial = |error: wasmtime::Error| LoadError::Trial(Failure::of(&error, engine.limits().time).to_string());
     let contract = |error: wasmtime::Error| LoadError::Contract(in_words(&error));
-    let mut instance = Instance::new(engine, policy, Arc::default(), engine.ticks()).map_err(trial)?;
+    let mut instance = Instance::new(engine, policy, Arc::default(), Arc::default(), engine.ticks()).map_err(trial)?;
     instance.compare(&policy.exports).map_err(contract)?;
     match policy.exports.check.as_ref().map_or(Ok(Ok(())), |check| instance.check(check)).map_err(trial)? {
         Ok(()) => Ok(()),

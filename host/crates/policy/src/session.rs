@@ -8,6 +8,7 @@ use crate::bindings::types::{Rewritten, Verdict};
 use crate::bindings::{filter, rewrite};
 use crate::engine::Engine;
 use crate::failure::{Cause, Failure};
+use crate::host::LogLeft;
 use crate::instance::Instance;
 use crate::load::Policy;
 
@@ -23,6 +24,8 @@ pub(crate) struct Session<'r> {
     ticks_left: u64,
     took: Duration,
     durations: &'r Histogram,
+    log: Arc<LogLeft>,
+    failed_by: Vec<Cause>,
 }
 
 /// An image under a new reference, and where the cache fetches it from.
@@ -39,7 +42,28 @@ impl<'r> Session<'r> {
         pod: &'r Arc<PodFacts>,
         durations: &'r Histogram,
     ) -> Self {
-        Self { engine, policy, pod, instance: None, ticks_left: engine.ticks(), took: Duration::ZERO, durations }
+        let (ticks_left, took) = (engine.ticks(), Duration::ZERO);
+        Self {
+            engine,
+            policy,
+            pod,
+            instance: None,
+            ticks_left,
+            took,
+            durations,
+            log: Arc::default(),
+            failed_by: Vec::new(),
+        }
+    }
+
+    /// True the first time that the policy fails in this request by `cause`: then it is worth a line in the log. A pod
+    /// has as many containers as its author writes, and they must not fill it.
+    pub(crate) fn fails_newly(&mut self, cause: Cause) -> bool {
+        let newly = !self.failed_by.contains(&cause);
+        if newly {
+            self.failed_by.push(cause);
+        }
+        newly
     }
 
     /// Whether the container's image is cached.
@@ -88,7 +112,10 @@ impl<'r> Session<'r> {
                 instance.has(self.ticks_left);
                 Ok(instance)
             }
-            none => Ok(none.insert(Instance::new(self.engine, self.policy, self.pod.clone(), self.ticks_left)?)),
+            none => {
+                let (pod, log) = (self.pod.clone(), self.log.clone());
+                Ok(none.insert(Instance::new(self.engine, self.policy, pod, log, self.ticks_left)?))
+            }
         }
     }
 

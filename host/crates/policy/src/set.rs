@@ -122,7 +122,7 @@ impl Inner {
                         Ok(types::Verdict::Pass) => Stage::Open,
                         Ok(types::Verdict::Cache) => Stage::Cached,
                         Ok(types::Verdict::Ignore(reason)) => Stage::Decided(ignored(&member.policy, &reason)),
-                        Err(failure) => Stage::Decided(self.failed(&member.policy, container, &failure)),
+                        Err(failure) => Stage::Decided(self.failed(&mut session, &member.policy, container, &failure)),
                     };
                 }
             }
@@ -138,24 +138,32 @@ impl Inner {
                         policy: Some(member.policy.name().to_owned()),
                         warnings: Vec::new(),
                     }),
-                    Err(failure) => Stage::Decided(self.failed(&member.policy, container, &failure)),
+                    Err(failure) => Stage::Decided(self.failed(&mut session, &member.policy, container, &failure)),
                 };
             }
         }
         stages.into_iter().map(Stage::verdict).collect()
     }
 
-    fn failed(&self, policy: &Policy, container: &ContainerFacts, failure: &Failure) -> Verdict {
+    fn failed(
+        &self,
+        session: &mut Session<'_>,
+        policy: &Policy,
+        container: &ContainerFacts,
+        failure: &Failure,
+    ) -> Verdict {
         let name = policy.name();
         self.metrics.failed(name, failure.cause());
-        tracing::warn!(
-            policy = name,
-            cause = failure.cause().as_str(),
-            container = container.name,
-            image = %container.image,
-            %failure,
-            "image left alone: policy failed"
-        );
+        if session.fails_newly(failure.cause()) {
+            tracing::warn!(
+                policy = name,
+                cause = failure.cause().as_str(),
+                container = container.name,
+                image = %container.image,
+                %failure,
+                "image left alone: policy failed"
+            );
+        }
         let words = format!("policy {name} {failure}");
         let decision = Decision::LeftAlone { reason: words.clone() };
         Verdict { decision, policy: Some(name.to_owned()), warnings: vec![words] }

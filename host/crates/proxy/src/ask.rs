@@ -132,7 +132,8 @@ async fn call(repository: &Repository, question: &Question) -> Result<Response<B
         _ => repository.get(object, options).await?,
     };
     match response.status() {
-        StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
+        StatusCode::OK => Ok(response),
+        StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if options.range.is_some() => Ok(response),
         status => Err(Fault::useless(status, format!("answered {status}, which is no answer to a pull"))),
     }
 }

@@ -42,6 +42,7 @@ impl Fault {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let failure = match error.reason() {
+            _ if error.refused_address() => Failure::Skipped,
             Reason::NotFound => Failure::Missing,
             Reason::Unauthorized => Failure::Denied,
             Reason::RateLimited => Failure::RateLimited,

@@ -47,9 +47,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use cache_registry_core::NodeAddress;
 use cache_registry_registry::{Connections, Timeouts};
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use http_body::Body as _;
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -87,7 +86,7 @@ pub struct Config {
     pub cache_last_wait: Duration,
     /// From asking the upstream to its headers, mirrors, tokens and redirects included. 45 s.
     pub upstream_wait: Duration,
-    /// From the headers of a manifest to its end. 10 s.
+    /// From the headers of a manifest, or of a small blob that is checked before it is sent, to its end. 10 s.
     pub manifest_wait: Duration,
     /// For how long what a tag names is remembered as the cache told it. A tag that has moved in the cache is served
     /// as it was for so long; zero asks the cache every time. 3 s.
@@ -164,7 +163,8 @@ async fn answer(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let mut response = answer_route(&proxy, &parts).await;
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    if parts.method == Method::HEAD { without_body(response) } else { response }
+    // To a HEAD axum sends the length of the body, where it is known, and no body.
+    response
 }
 
 async fn answer_route(proxy: &Arc<Proxy>, parts: &http::request::Parts) -> Response {
@@ -208,13 +208,4 @@ fn base() -> Response {
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
-}
-
-/// What a HEAD gets: the length of the body that a GET would get, and no body.
-fn without_body(response: Response) -> Response {
-    let (mut parts, body) = response.into_parts();
-    if let Some(length) = body.size_hint().exact().filter(|_| !parts.headers.contains_key(CONTENT_LENGTH)) {
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    Response::from_parts(parts, Body::empty())
 }

@@ -1,15 +1,18 @@
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use cache_registry_core::{Digest, Hasher};
 use cache_registry_registry::{self as registry, GetOptions, Object};
+use futures::stream;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::ask::Question;
 use crate::fault::{Course, Fault};
@@ -57,7 +60,9 @@ impl Proxy {
                 Ok(told) => {
                     record.answers(StatusCode::OK, step.leg().as_str());
                     let extent = Extent::whole(content_length(told.headers()));
-                    return respond(StatusCode::OK, digest, extent, step.leg(), Body::empty());
+                    // Empty, but not of the length 0: a length that the leg did not tell is not told here either.
+                    let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
+                    return respond(StatusCode::OK, digest, extent, step.leg(), body);
                 }
                 Err(fault) => course.failed(step, fault),
             }
@@ -102,7 +107,7 @@ impl Proxy {
             };
             let Opened { step, status, extent, body } = opened;
             let begun = Instant::now();
-            match gather(body, digest, size).await {
+            match gather(body, digest, size, self.config.manifest_wait).await {
                 Ok(bytes) => {
                     record.answers(status, step.leg().as_str());
                     record.sent(step.leg(), size);
@@ -208,7 +213,8 @@ pub(crate) fn rest(
         StatusCode::PARTIAL_CONTENT => Extent::of_partial(&parts.headers)
             .filter(|sent| sent.first == next && agree(sent.end, extent.end) && agree(sent.total, extent.total))
             .map(|_| 0),
-        _ => agree(content_length(&parts.headers), extent.total).then_some(next),
+        StatusCode::OK => agree(content_length(&parts.headers), extent.total).then_some(next),
+        _ => None,
     };
     match skip {
         Some(skip) => Ok((body, skip)),
@@ -216,15 +222,23 @@ pub(crate) fn rest(
     }
 }
 
-/// Reads a small body to its end and checks it.
-async fn gather(mut body: registry::Body, digest: &Digest, size: u64) -> Result<Bytes, Fault> {
+/// Reads a small body to its end and checks it. The client has nothing until then, so a leg that drips is given up.
+async fn gather(body: registry::Body, digest: &Digest, size: u64, wait: Duration) -> Result<Bytes, Fault> {
+    let bytes = match timeout(wait, collect(body, size)).await {
+        Ok(bytes) => bytes?,
+        Err(_) => return Err(Fault::sick(format!("{size} bytes did not come within {wait:?}"))),
+    };
+    Hasher::check(digest, &bytes).map_err(|error| Fault::wrong_bytes(error.to_string()))?;
+    Ok(bytes)
+}
+
+async fn collect(mut body: registry::Body, size: u64) -> Result<Bytes, Fault> {
     let mut bytes = BytesMut::with_capacity(usize::try_from(size).unwrap_or_default());
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
             bytes.extend_from_slice(&data);
         }
     }
-    Hasher::check(digest, &bytes).map_err(|error| Fault::wrong_bytes(error.to_string()))?;
     Ok(bytes.freeze())
 }
 
@@ -240,7 +254,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

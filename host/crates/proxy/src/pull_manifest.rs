@@ -15,6 +15,7 @@ use crate::ask::Question;
 use crate::fault::{Course, Fault};
 use crate::legs::{Leg, Step};
 use crate::manifests::Manifest;
+use crate::pull_blob::content_length;
 use crate::record::Record;
 use crate::refusal::{Kind, Refusal};
 use crate::route::{ManifestReference, Name};
@@ -34,8 +35,15 @@ const KNOWN_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/
 enum Found {
     /// All of it, checked.
     Whole(Arc<Manifest>),
-    /// The headers that an upstream answers a HEAD with.
-    Head(HeaderMap),
+    /// What an upstream tells of it in a HEAD.
+    Head(Told),
+}
+
+/// All that a client takes from a HEAD.
+struct Told {
+    media_type: HeaderValue,
+    digest: Digest,
+    length: u64,
 }
 
 impl Proxy {
@@ -65,9 +73,9 @@ impl Proxy {
                     self.manifests.keep(name, reference, &manifest).await;
                     return respond(method, &manifest, record, step.leg().as_str());
                 }
-                Ok(Found::Head(headers)) => {
+                Ok(Found::Head(told)) => {
                     record.answers(StatusCode::OK, step.leg().as_str());
-                    return head_response(&headers, step.leg());
+                    return describe(told.media_type, &told.digest, told.length, step.leg(), Body::empty());
                 }
                 Err(fault) => course.failed(step, fault),
             }
@@ -95,10 +103,11 @@ impl Proxy {
         let mut question = Question { method, object, options };
         let mut response = self.ask(step, name, &question).await?;
         if question.method == Method::HEAD {
-            if told_digest(response.headers()).is_some() {
-                return Ok(Found::Head(response.into_parts().0.headers));
+            if let Some(told) = told(response.headers(), reference) {
+                return Ok(Found::Head(told));
             }
-            // Without the digest containerd asks with GET itself, and gets one that was not computed by us.
+            // Without the digest containerd asks with GET itself, and gets one that was not computed by us. A length
+            // that is not told would be 0 to it, and another digest than the one asked for is nothing to pass on.
             question.method = Method::GET;
             response = self.ask(step, name, &question).await?;
         }
@@ -159,34 +168,37 @@ async fn collect(mut body: registry::Body) -> Result<Bytes, Fault> {
     Ok(bytes.freeze())
 }
 
+/// `None` where a part is missing, or is not of what was asked for.
+fn told(headers: &HeaderMap, reference: &ManifestReference) -> Option<Told> {
+    let digest = told_digest(headers)?;
+    if matches!(reference, ManifestReference::Digest(asked) if *asked != digest) {
+        return None;
+    }
+    Some(Told { media_type: headers.get(CONTENT_TYPE)?.clone(), digest, length: content_length(headers)? })
+}
+
 fn told_digest(headers: &HeaderMap) -> Option<Digest> {
     parse_digest(headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?).ok()
 }
 
 fn respond(method: &Method, manifest: &Manifest, record: &mut Record, served_by: &'static str) -> Response {
     record.answers(StatusCode::OK, served_by);
-    let mut response = if *method == Method::HEAD {
-        Response::new(Body::empty())
+    let body = if *method == Method::HEAD {
+        Body::empty()
     } else {
         record.sent(manifest.leg, manifest.bytes.len() as u64);
-        Response::new(Body::from(manifest.bytes.clone()))
+        Body::from(manifest.bytes.clone())
     };
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, manifest.media_type.clone());
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(manifest.bytes.len()));
-    insert_digest(headers, &manifest.digest);
-    headers.insert(SERVED_BY, HeaderValue::from_static(manifest.leg.as_str()));
-    response
+    let Manifest { media_type, digest, bytes, leg } = manifest;
+    describe(media_type.clone(), digest, bytes.len() as u64, *leg, body)
 }
 
-fn head_response(told: &HeaderMap, leg: Leg) -> Response {
-    let mut response = Response::new(Body::empty());
+fn describe(media_type: HeaderValue, digest: &Digest, length: u64, leg: Leg, body: Body) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
-    for name in [CONTENT_TYPE, CONTENT_LENGTH, DOCKER_CONTENT_DIGEST, ETAG] {
-        if let Some(value) = told.get(&name) {
-            headers.insert(name, value.clone());
-        }
-    }
+    headers.insert(CONTENT_TYPE, media_type);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    insert_digest(headers, digest);
     headers.insert(SERVED_BY, HeaderValue::from_static(leg.as_str()));
     response
 }

@@ -74,6 +74,8 @@ impl Refusal {
                 );
                 Self::new(status, code, message)
             }
+            // An upstream is left out for its address alone.
+            (Failure::Skipped, _) => Self::new(StatusCode::FORBIDDEN, "DENIED", said),
             (Failure::RateLimited, _) => Self {
                 retry_after: Some(fault.retry_after.unwrap_or(Duration::from_secs(1))),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", said)
@@ -174,6 +176,7 @@ mod tests {
     #[case(Failure::Sick, Some(500), 502, "UNAVAILABLE")]
     #[case(Failure::Sick, Some(200), 502, "UNAVAILABLE")]
     #[case(Failure::Sick, None, 502, "UNAVAILABLE")]
+    #[case(Failure::Skipped, None, 403, "DENIED")]
     #[case(Failure::WrongBytes, Some(200), 502, "UNAVAILABLE")]
     fn the_upstreams_answer_is_passed_on_in_words(
         #[case] failure: Failure,

@@ -16,12 +16,13 @@ use crate::retry_after::retry_after;
 #[derive(Debug, Clone)]
 pub struct Error(Arc<Details>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Details {
     reason: Reason,
     status: Option<StatusCode>,
     retry_after: Option<Duration>,
     transient: bool,
+    refused_address: bool,
     message: String,
 }
 
@@ -39,6 +40,11 @@ impl Error {
     /// How long the registry asked to be left alone (`Retry-After`), a day at most.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// True where nothing was asked, because the address is one that only hosts of the registries file may have.
+    pub fn refused_address(&self) -> bool {
+        self.0.refused_address
     }
 
     /// There is no address to ask at.
@@ -59,7 +65,7 @@ impl Error {
         transient: bool,
         message: String,
     ) -> Self {
-        Self(Arc::new(Details { reason, status, retry_after, transient, message }))
+        Self(Arc::new(Details { reason, status, retry_after, transient, refused_address: false, message }))
     }
 }
 
@@ -149,7 +155,9 @@ impl Asked {
             let host = self.url.host_str().unwrap_or_default();
             let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
             let todo = format!("If that is meant, name {host}{port} in the registries file.");
-            return self.failed(false, format_args!("not asked: {refused}. {todo}"));
+            let mut error = self.failed(false, format_args!("not asked: {refused}. {todo}"));
+            Arc::make_mut(&mut error.0).refused_address = true;
+            return error;
         }
         if let Some(late) = chain.iter().find_map(|error| error.downcast_ref::<NotConnected>()) {
             return self.failed(true, format_args!("{late}. {}", self.reachable()));

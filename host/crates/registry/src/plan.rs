@@ -47,10 +47,14 @@ pub(crate) async fn plan(root: &Digest, upstream: &Repository, target: &Reposito
     let mut bytes = 0;
     for depth in 0.. {
         let fetching = iter(std::mem::take(&mut level)).map(|digest| fetch(digest, upstream, target));
-        let fetched: Vec<Part> = fetching.buffered(AT_ONCE).try_collect().await?;
-        for part in fetched {
+        let mut fetched = std::pin::pin!(fetching.buffered(AT_ONCE));
+        while let Some(part) = fetched.try_next().await? {
             let contents = part.manifest.contents().map_err(|problem| upstream.unusable(problem))?;
             bytes += part.manifest.bytes.len();
+            // Asked of every one: a level may be of a thousand large ones.
+            if bytes > MOST_BYTES {
+                return Err(out_of_bounds(root, upstream));
+            }
             if let Contents::Index(children) = &contents {
                 platforms.extend(children.iter().filter_map(|child| child.platform.clone()));
                 level.extend(
@@ -62,14 +66,18 @@ pub(crate) async fn plan(root: &Digest, upstream: &Repository, target: &Reposito
         if level.is_empty() {
             break;
         }
-        if depth >= DEEPEST || seen.len() > MOST_MANIFESTS || bytes > MOST_BYTES {
-            return Err(upstream.unusable(format_args!(
-                "the index {root} is out of bounds: nested more than {DEEPEST} times, or of more than {MOST_MANIFESTS} \
-                 manifests or {MOST_BYTES} bytes"
-            )));
+        if depth >= DEEPEST || seen.len() > MOST_MANIFESTS {
+            return Err(out_of_bounds(root, upstream));
         }
     }
     Ok(ordered(root, parts, platforms))
+}
+
+fn out_of_bounds(root: &Digest, upstream: &Repository) -> Error {
+    upstream.unusable(format_args!(
+        "the index {root} is out of bounds: nested more than {DEEPEST} times, or of more than {MOST_MANIFESTS} \
+         manifests or {MOST_BYTES} bytes"
+    ))
 }
 
 async fn fetch(digest: Digest, upstream: &Repository, target: &Repository) -> Result<Part, Error> {

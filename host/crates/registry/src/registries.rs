@@ -161,7 +161,9 @@ fn place(endpoint: Endpoint<'_>, ca: Option<Spanned<String>>, folder: &Path) -> 
     let url = match endpoint {
         Endpoint::Written { url, plain_http } => {
             let wrong = |problem: String| {
-                RegistriesError(format!("{}endpoint {:?}: {problem}", at(&url.referenced), url.value))
+                // What stands before an @ may be a password, which no log may hold.
+                let shown = url.value.rsplit_once('@').map_or(url.value.as_str(), |(_, host)| host);
+                RegistriesError(format!("{}endpoint {shown:?}: {problem}", at(&url.referenced)))
             };
             endpoint_url(&url.value, plain_http).map_err(wrong)?
         }
@@ -306,6 +308,15 @@ mod tests {
         assert!(error.contains(place), "{place:?} is not in {error:?}");
         assert!(error.contains(problem), "{problem:?} is not in {error:?}");
         assert!(!error.contains('\n'), "{error:?}");
+    }
+
+    #[test]
+    fn a_password_is_not_repeated() {
+        for endpoint in ["https://user:hush@x", "user:hush@x"] {
+            let file = format!("registries:\n  ghcr.io:\n    endpoint: {endpoint}\n");
+            let error = Registries::parse(&file).unwrap_err().to_string();
+            assert!(error.contains("endpoint \"x\": ") && !error.contains("hush"), "{error}");
+        }
     }
 
     #[test]

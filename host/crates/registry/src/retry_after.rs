@@ -1,3 +1,4 @@
+use std::num::IntErrorKind;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
@@ -12,6 +13,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match value.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => LONGEST,
         Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default(),
     };
     Some(wait.min(LONGEST))
@@ -26,6 +28,7 @@ mod tests {
     #[case("0", Some(0))]
     #[case(" 120 ", Some(120))]
     #[case("999999999", Some(86_400))]
+    #[case("99999999999999999999", Some(86_400))]
     #[case("Sun, 06 Nov 1994 08:50:37 GMT", Some(60))]
     #[case("Sun, 06 Nov 1994 08:00:00 GMT", Some(0))]
     #[case("-1", None)]

@@ -70,7 +70,7 @@ impl Repository {
             url.query_pairs_mut().append_pair("mount", digest.as_ref()).append_pair("from", from);
         }
         let answer = self.write(endpoint, Method::POST, url, nothing(), Payload::Empty).await?;
-        if answer.response.status() == StatusCode::CREATED {
+        if mount.is_some() && answer.response.status() == StatusCode::CREATED {
             return Ok(Begun::Mounted);
         }
         Ok(Begun::Session(session(endpoint, &answer)?))
@@ -157,7 +157,12 @@ impl Repository {
     ) -> Result<Answer, Error> {
         let (repository, within) = (Arc::clone(&self.name), endpoint.waits.commit);
         let ask = Ask { method, url, headers, repository, within, is_content_addressed: false };
-        endpoint.send(self.connections.tokens(), &self.need(endpoint, Access::Push), ask, payload).await
+        let answer = endpoint.send(self.connections.tokens(), &self.need(endpoint, Access::Push), ask, payload).await?;
+        // 416 is an answer to a read. To a write it says that nothing was written.
+        match answer.response.status() {
+            status if status.is_success() => Ok(answer),
+            status => Err(answer.asked.garbled(format_args!("not written: it answers {status}"))),
+        }
     }
 }
 

@@ -182,6 +182,7 @@ fn maps_that_are_null_are_made() {
 #[rstest]
 #[case::never(json!({"name": "web", "image": "nginx", "imagePullPolicy": "Never"}), "imagePullPolicy is Never")]
 #[case::unparsable(json!({"name": "web", "image": "Not An Image"}), "is not an image reference")]
+#[case::id(json!({"name": "web", "image": format!("sha256:{HEX}")}), "the ID of an image on the node")]
 #[case::empty(json!({"name": "web", "image": ""}), "the container has no image")]
 #[case::absent(json!({"name": "web"}), "the container has no image")]
 fn what_is_left_alone_is_recorded_with_the_reason_and_not_labelled(#[case] container: Value, #[case] reason: &str) {

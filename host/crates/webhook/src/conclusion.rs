@@ -38,9 +38,11 @@ pub(crate) enum Tally {
 
 /// Turns verdicts into a patch. `verdicts` answer the inquiry's questions in their order.
 ///
-/// The patch replaces images, each after a `test` that the image is still the one that was decided on: an index that
-/// means another container then fails the patch as a whole, and the pod stays as its author wrote it. It sets the
-/// label where an image is rewritten, takes away one that is not true, and writes the annotation.
+/// The patch replaces images, each after a `test` that the image is the one that was decided on. The API server applies
+/// it to the very object that it sent, so the test holds; if it ever did not, the request would be refused in spite of
+/// `failurePolicy: Ignore`, which is better than another container's image. (It compares the JSON texts, and the
+/// letters of a reference can be written in one way only.) The patch sets the label where an image is rewritten, takes
+/// away one that is not true, and writes the annotation.
 pub(crate) fn conclude(inquiry: &Inquiry<'_>, verdicts: &[Verdict], node: &NodeAddress) -> Conclusion {
     let mut conclusion = Conclusion::default();
     let mut entries = BTreeMap::new();

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use cache_registry_api::{ImageEntry, ImagesAnnotation, Outcome};
-use cache_registry_core::{ContainerFacts, ContainerKind, NodeAddress, PodFacts, Reference};
+use cache_registry_core::{ContainerFacts, ContainerKind, NodeAddress, PodFacts, Reference, parse_digest};
 
 use crate::pod::{Container, Pod};
 use crate::review::{Malformed, Request};
@@ -151,6 +151,9 @@ fn standing(
     if image.is_empty() {
         return left_alone("the container has no image".to_owned());
     }
+    if is_an_id(image) {
+        return left_alone("it is the ID of an image on the node, not a reference".to_owned());
+    }
     let reference: Reference = match image.parse() {
         Ok(reference) => reference,
         Err(error) => return left_alone(error.to_string()),
@@ -167,6 +170,12 @@ fn standing(
     let claim = claim.filter(|entry| entry.original != image && matches!(entry.outcome, Outcome::Rewritten(_)));
     let claim = claim.and_then(|entry| Some(Claim { question: ask(entry.original.parse().ok()?), entry }));
     Standing::Asked { question, claim }
+}
+
+/// True for `sha256:…`, which reads as a reference to the tag `…` of `docker.io/library/sha256`, and which container
+/// runtimes take for an image that they have.
+fn is_an_id(image: &str) -> bool {
+    parse_digest(image).is_ok()
 }
 
 /// The record for an image that an update leaves as it was: the one that was there, except that an image on the node

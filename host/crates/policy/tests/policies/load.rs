@@ -116,10 +116,20 @@ fn a_check_that_does_not_return(#[case] body: &str, #[case] words: &str) {
     assert_eq!(refusal(&checking("", body)), words);
 }
 
-#[test]
-fn memory_that_no_instance_gets() {
-    let refusal = refusal(&wat::parse_str("(component (core module (memory 1000)))").unwrap());
-    assert!(refusal.starts_with("the component does not compile: ") && refusal.contains("memory"), "{refusal}");
+#[rstest]
+#[case::memory("(component (core module (memory 1000)))", "memory")]
+#[case::memories(
+    "(component (core module $m (memory 1)) (core instance (instantiate $m)) (core instance (instantiate $m)))",
+    "linear memories"
+)]
+#[case::modules(
+    "(component (core module $m) (core instance (instantiate $m)) (core instance (instantiate $m)) \
+     (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)))",
+    "core module instances"
+)]
+fn what_no_instance_gets(#[case] component: &str, #[case] words: &str) {
+    let refusal = refusal(&wat::parse_str(component).unwrap());
+    assert!(refusal.starts_with("the component does not compile: ") && refusal.contains(words), "{refusal}");
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! What a policy says is in the log under its name, and cannot fill it.
 
 use std::io::{self, Write};
+use std::mem;
 use std::sync::{Arc, Mutex};
 
 use cache_registry_policy::LoadError;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::engine;
 use crate::guest::{self};
+use crate::{decide, engine, set_with};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -76,5 +77,37 @@ fn a_line_that_is_too_long_is_cut() {
     assert!(loaded.is_ok());
     assert!(log.contains("first"), "{log}");
     assert!(log.len() < 64 << 10, "{} bytes", log.len());
+    assert_eq!(log.matches("the rest is dropped").count(), 1, "{log}");
+}
+
+/// What is logged while a policy with `body` in its filter is asked about `count` containers, on a thread of the
+/// runtime's.
+fn logged_for(count: usize, body: &str) -> String {
+    let set = set_with(&guest::filter(&format!("{body} unreachable")));
+    let lines = Lines::default();
+    let log = lines.clone();
+    let logging = move || {
+        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+        // For as long as the thread lives, which is as long as the runtime.
+        mem::forget(tracing::subscriber::set_default(subscriber));
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(logging).build().unwrap();
+    let verdicts = runtime.block_on(decide(&set, &vec!["a:1"; count]));
+    assert_eq!(verdicts.iter().filter(|verdict| verdict.warnings.len() == 1).count(), count);
+    lines.text()
+}
+
+#[test]
+fn failures_of_one_kind_are_one_line_for_a_pod_of_any_size() {
+    let log = logged_for(1000, "");
+    let failures: Vec<_> = log.lines().filter(|line| line.contains("policy failed")).collect();
+    // The time can be used up before the last is asked, which is a failure of another kind.
+    assert!(matches!(failures.len(), 1 | 2) && failures[0].contains("cause=\"trap\""), "{log}");
+}
+
+#[test]
+fn a_policy_that_traps_has_no_more_log_than_one_that_answers() {
+    let log = logged_for(20, "(call $log (i32.const 1) (i32.const 1024) (i32.const 5000))");
+    assert_eq!(log.matches("policy says").count(), 2, "{log}");
     assert_eq!(log.matches("the rest is dropped").count(), 1, "{log}");
 }

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use rstest::rstest;
 
 use crate::client::{Got, get, get_range, head};
-use crate::node::{CACHE, Node, UPSTREAM, nobody, node, noise};
+use crate::node::{CACHE, IDLE, Node, UPSTREAM, nobody, node, noise};
 use crate::origin::{Mood, Origin};
 
 const LARGE: usize = 3_000_000;
@@ -88,6 +88,50 @@ async fn a_small_blob_that_fails_is_replaced_before_its_first_byte(
     is_whole(&got, &bytes);
     assert_eq!(got.header("x-cache-registry-served-by"), "upstream");
     assert_eq!(upstream.asked(), [("GET".to_owned(), String::new())]);
+}
+
+#[tokio::test]
+async fn a_small_blob_that_drips_is_not_waited_for_without_end() {
+    let (cache, upstream) = (Origin::start().await, Origin::start().await);
+    let (bytes, path) = both(&cache, &upstream, SMALL);
+    cache.mood(Mood::Dripping);
+    let node = Node::start_with(cache.address, upstream.address, |config| config.manifest_wait = IDLE * 2).await;
+    let got = tokio::time::timeout(IDLE * 10, get(node.address, &path)).await.expect("an answer");
+    is_whole(&got, &bytes);
+    assert_eq!(got.header("x-cache-registry-served-by"), "upstream");
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_answer_to_a_range_that_nobody_asked_for_is_none(#[values(206, 416)] status: u16) {
+    let (cache, upstream, node) = node().await;
+    let (bytes, path) = both(&cache, &upstream, SMALL);
+    cache.mood(Mood::Status(status));
+    for got in [head(node.address, &path).await, get(node.address, &path).await] {
+        assert_eq!((got.status, got.header("x-cache-registry-served-by")), (200, "upstream"));
+        assert_eq!(got.header("content-length"), bytes.len().to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_nobody_told_is_not_0() {
+    let (cache, upstream, node) = node().await;
+    let (_, path) = both(&cache, &upstream, SMALL);
+    cache.mood(Mood::Chunked);
+    let told = head(node.address, &path).await;
+    assert_eq!((told.status, told.header("content-length")), (200, ""));
+}
+
+#[tokio::test]
+async fn the_words_of_a_refusal_are_no_bytes_of_a_blob() {
+    let (cache, upstream, node) = node().await;
+    let (bytes, path) = both(&cache, &upstream, LARGE);
+    cache.mood(Mood::Cut(3));
+    upstream.mood(Mood::RangeRefused);
+    // A part of a blob cannot be checked here.
+    let got = get_range(node.address, &path, "bytes=2-").await;
+    assert!(!got.is_complete && bytes[2..].starts_with(&got.body), "{:?}", got.body);
+    assert_eq!(upstream.asked().len(), 1);
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use crate::origin::{INDEX, Mood, Origin};
 
 const MANIFEST: Bytes = Bytes::from_static(b"{\"schemaVersion\":2, \"manifests\":[]}");
 const TAG: &str = "/v2/reg.test/app/manifests/1";
+/// Of `MANIFEST`.
+const DIGEST: &str = "sha256:7e597029d5089a408f4c80738245f51f08b7e367ad8142f29ae22878010e53e9";
 
 #[tokio::test]
 async fn a_head_tells_all_that_containerd_asks_for_and_the_get_that_follows_asks_nobody() {
@@ -148,6 +150,19 @@ async fn an_upstream_is_asked_with_head_for_a_head_and_with_get_where_that_tells
     assert_eq!(upstream.asked().last().unwrap().0, "GET");
 }
 
+#[rstest]
+#[case::no_length(Mood::Chunked, "1")]
+#[case::another_digest(Mood::WrongDigestInHead, DIGEST)]
+#[tokio::test]
+async fn a_head_that_tells_not_all_or_something_else_is_not_passed_on(#[case] mood: Mood, #[case] reference: &str) {
+    let (_, upstream, node) = node().await;
+    assert_eq!(upstream.manifest(UPSTREAM, "1", &MANIFEST), DIGEST);
+    upstream.mood(mood);
+    let told = head(node.address, &format!("/v2/reg.test/app/manifests/{reference}")).await;
+    assert_eq!((told.status, told.header("docker-content-digest")), (200, DIGEST));
+    assert_eq!(told.header("content-length"), MANIFEST.len().to_string());
+}
+
 #[tokio::test]
 async fn every_accept_line_is_passed_on_and_the_cache_is_told_all_types() {
     let (cache, upstream, node) = node().await;
@@ -189,6 +204,7 @@ async fn what_the_upstream_says_is_passed_on_in_words(#[case] said: u16, #[case]
     // A HEAD, the first request of every pull, has no body: the status line says it.
     let told = head(node.address, TAG).await;
     assert_eq!((told.status, told.body.len()), (status, 0));
+    assert!(told.header("content-length").parse::<usize>().unwrap() > 0, "the length of what a GET would bring");
     assert!(told.phrase.contains("reg.test"), "{}", told.phrase);
 }
 
@@ -213,7 +229,7 @@ async fn an_upstream_within_the_machine_is_refused_unless_it_is_named(#[case] ta
     inside.manifest(UPSTREAM, "1", &MANIFEST);
     let got = get(node.address, &target.replace("PORT", &inside.address.port().to_string())).await;
     let (_, message) = got.error();
-    assert!(got.status >= 400, "{got:?}");
+    assert_eq!(got.status, 403, "{got:?}");
     assert!(message.contains("registries file"), "{message}");
     assert!(inside.seen().is_empty());
 }

@@ -26,6 +26,8 @@ pub(crate) enum Mood {
     Chunked,
     /// This status.
     Status(u16),
+    /// 416 in words of which no length is told.
+    RangeRefused,
     /// Headers come after so long.
     Late(Duration),
     /// Headers never come.
@@ -40,6 +42,10 @@ pub(crate) enum Mood {
     WrongBytesChunked,
     /// No `Docker-Content-Digest`.
     WithoutDigest,
+    /// Another `Docker-Content-Digest` in a HEAD.
+    WrongDigestInHead,
+    /// A few bytes of the body at a time, without end.
+    Dripping,
 }
 
 /// A request that it got.
@@ -123,6 +129,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let mood = *shared.mood.lock().unwrap();
     match mood {
         Mood::Status(status) => return failure(status),
+        Mood::RangeRefused => {
+            let (parts, body) = failure(416).into_parts();
+            return Response::from_parts(parts, Body::from_stream(body.into_data_stream()));
+        }
         Mood::Late(time) => tokio::time::sleep(time).await,
         Mood::Silent => std::future::pending().await,
         _ => {}
@@ -137,7 +147,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     let mut response = Response::builder().header("content-type", media_type);
     if !matches!(mood, Mood::WithoutDigest) {
-        response = response.header("docker-content-digest", Hasher::sha256(&whole).to_string());
+        let is_wrong = mood == Mood::WrongDigestInHead && parts.method == Method::HEAD;
+        let told = if is_wrong { Hasher::sha256(b"another") } else { Hasher::sha256(&whole) };
+        response = response.header("docker-content-digest", told.to_string());
     }
     let range = parts.headers.get("range").filter(|_| mood != Mood::WithoutRanges);
     if let Some(range) = range {
@@ -162,7 +174,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         response = response.header("content-length", bytes.len());
     }
     if parts.method == Method::HEAD {
-        return response.body(Body::empty()).unwrap();
+        // Of unknown length, so that no length is told that was not said above.
+        return response.body(Body::from_stream(stream::empty::<Result<Bytes, Infallible>>())).unwrap();
     }
     response.body(body(mood, bytes)).unwrap()
 }
@@ -182,6 +195,10 @@ fn body(mood: Mood, bytes: Bytes) -> Body {
             pieces(bytes.slice(..after))
                 .chain(stream::once(async { std::future::pending::<Result<Bytes, String>>().await })),
         ),
+        Mood::Dripping => Body::from_stream(stream::iter(bytes.to_vec()).then(|byte| async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok::<_, Infallible>(Bytes::from(vec![byte]))
+        })),
         Mood::Chunked | Mood::WrongBytesChunked => Body::from_stream(pieces(bytes)),
         _ => Body::from_stream(stream::once(async { Ok::<_, Infallible>(bytes) })),
     }

@@ -253,6 +253,32 @@ async fn a_child_that_upstream_lost_is_named_and_nothing_gets_a_tag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_more_than_memory_should_hold_is_not_read_to_its_end() {
+    const CHILDREN: usize = 20;
+    let mut images = Images::default();
+    let mut entries = Vec::new();
+    for number in 0..CHILDREN {
+        // As large as a manifest may be: ten of them are more than all may have together.
+        let (head, tail) = (r#"{"schemaVersion":2,"#, format!(r#""manifests":[],"number":{number}}}"#));
+        let text = format!("{head}{}{tail}", " ".repeat(4 * 1024 * 1024 - 100));
+        let size = text.len();
+        let digest = images.manifest(INDEX, text);
+        entries.push(format!(r#"{{"mediaType":"{INDEX}","digest":"{digest}","size":{size}}}"#));
+    }
+    let root = images.manifest(INDEX, format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(",")));
+    images.tag("1", &root);
+    let server = upstream(images).await;
+    let (connections, cache) = (connections(&server.url), Distribution::start(Version::Two));
+
+    let error = copied("x:1", &connections, &cache).await.unwrap_err();
+
+    assert!(error.to_string().contains("is out of bounds"), "{error}");
+    // The root, nine children, and those that are under way at the same time.
+    let fetched = server.count(&Method::GET, "/manifests/");
+    assert!(fetched < CHILDREN, "{fetched} manifests were fetched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_asks_to_be_left_alone_is() {
     let server = Server::start(|_| answer_with(429, &[("retry-after", "3600")], "too many")).await;
     let (connections, cache) = (connections(&server.url), Distribution::start(Version::Two));

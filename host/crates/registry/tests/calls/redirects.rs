@@ -54,6 +54,7 @@ async fn a_redirect_to_the_inside_is_not_followed() {
 
     assert_eq!(error.reason(), Reason::UpstreamUnreachable);
     assert!(error.to_string().contains("is at 127.0.0.1, a loopback address"), "{error}");
+    assert!(error.refused_address());
     assert_eq!(inside.seen(), []);
 }
 
@@ -78,6 +79,7 @@ async fn a_redirect_in_circles_ends() {
     let error = repository.head_manifest("1").await.unwrap_err();
 
     assert!(error.to_string().contains("redirected more than 5 times"), "{error}");
+    assert!(!error.refused_address());
     assert_eq!(server.seen().len(), 6);
 }
 

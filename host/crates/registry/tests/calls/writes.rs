@@ -127,6 +127,33 @@ async fn an_upload_does_not_leave_its_registry() {
 }
 
 #[tokio::test]
+async fn a_write_that_is_not_answered_with_success_is_none() {
+    let server = Server::start(|_| answer(416, "")).await;
+    let bytes = Bytes::from_static(b"{}");
+    let manifest = Manifest { media_type: IMAGE.to_owned(), digest: Hasher::sha256(&bytes), bytes };
+
+    let error = repository(&server.url, "a").push_manifest("1", &manifest).await.unwrap_err();
+
+    assert!(error.to_string().contains("not written: it answers 416"), "{error}");
+    assert_eq!(error.reason(), Reason::RegistryUnreachable);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_only_begun_is_not_taken_for_a_blob() {
+    let server = Server::start(|parts| match parts.method {
+        Method::POST => answer_with(201, &[("location", "/v2/a/blobs/uploads/1")], ""),
+        Method::PATCH => answer_with(202, &[("location", "/v2/a/blobs/uploads/1")], ""),
+        _ => answer(201, ""),
+    })
+    .await;
+    let digest = Hasher::sha256(b"right");
+
+    repository(&server.url, "a").push_blob(&digest, 5, Full::new(Bytes::from_static(b"right"))).await.unwrap();
+
+    assert_eq!((server.count(&Method::PATCH, "/uploads/1"), server.count(&Method::PUT, "digest=")), (1, 1));
+}
+
+#[tokio::test]
 async fn a_registry_that_stops_taking_is_given_up() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     // The first request is answered, and of the second one nothing is ever read.

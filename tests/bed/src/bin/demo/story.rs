@@ -119,10 +119,13 @@ pub(crate) fn how_to_look_around(bed: &Bed) -> String {
     kubectl get pod again -o yaml
     kubectl get events
 
-    curl {cache}/v2/_catalog                                  # what the registry has
-    ctr --address {b} --namespace k8s.io images list      # what node b has
-    nsenter --net={namespace} curl -i localhost:7439/v2/      # node b's proxy
-    curl -X PUT {upstream}/on                              # upstream is back; /off stops it
+    # What the registry has, what node b has, and node b's proxy:
+    curl {cache}/v2/_catalog
+    ctr --address {b} --namespace k8s.io images list
+    nsenter --net={namespace} curl -i localhost:7439/v2/
+
+    # Upstream is still off; /off stops it again:
+    curl -X PUT {upstream}/on
     tail -F {folder}/*.log
 "
     )
