@@ -65,7 +65,7 @@ pub(crate) struct Controllers {
     #[arg(long, env = "CACHE_REGISTRY_IDENTITY", value_name = "NAME", default_value = "cache-registry-controllers")]
     pub(crate) identity: String,
     /// The registry inside the cluster, into which images are copied
-    #[arg(long, env = "CACHE_REGISTRY_REGISTRY", value_name = "URL")]
+    #[arg(long, env = "CACHE_REGISTRY_REGISTRY", value_name = "URL", value_parser = registry_url)]
     pub(crate) registry: Url,
     /// How many images are copied at once
     #[arg(long, env = "CACHE_REGISTRY_PARALLEL_COPIES", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -89,7 +89,7 @@ pub(crate) struct Proxy {
     )]
     pub(crate) listen: Vec<SocketAddr>,
     /// The registry inside the cluster, which is asked first
-    #[arg(long, env = "CACHE_REGISTRY_CACHE", value_name = "URL")]
+    #[arg(long, env = "CACHE_REGISTRY_CACHE", value_name = "URL", value_parser = registry_url)]
     pub(crate) cache: Url,
     #[command(flatten)]
     pub(crate) registries: RegistriesFile,
@@ -124,6 +124,17 @@ pub(crate) struct Admin {
     /// How logs are written to standard error; RUST_LOG chooses what
     #[arg(long, env = "CACHE_REGISTRY_LOG_FORMAT", default_value = "text", value_parser = LogFormat::from_str)]
     pub(crate) log_format: LogFormat,
+}
+
+/// The URL of a registry. What is not one must not wait for the first pull to show: there it would be a cache that never
+/// answers, and every pull would go upstream.
+fn registry_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let url = url.ok_or_else(|| "expected http or https, and a host: http://registry.example:5000".to_owned())?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("credentials do not belong into the URL, which shows up in logs".to_owned());
+    }
+    Ok(url)
 }
 
 /// A length of time: a whole number and `ms`, `s` or `m`.
@@ -172,6 +183,15 @@ mod tests {
         assert_eq!(bytes("32Mi"), Ok(32 << 20));
         assert_eq!(bytes("100"), Ok(100));
         assert!(bytes("32MB").is_err() && bytes("0").is_err() && bytes("99999999999999999999Gi").is_err());
+    }
+
+    #[test]
+    fn a_registry_is_a_url_without_credentials() {
+        assert_eq!(registry_url("http://registry:5000").unwrap().as_str(), "http://registry:5000/");
+        for bad in ["registry:5000", "ftp://registry", "http://", "", "/registry"] {
+            assert!(registry_url(bad).unwrap_err().starts_with("expected http or https"), "{bad}");
+        }
+        assert!(registry_url("http://user:word@registry:5000").unwrap_err().contains("credentials"));
     }
 
     #[test]
