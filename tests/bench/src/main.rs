@@ -97,6 +97,7 @@ async fn bench(tools: PathBuf, only: Option<Subject>) -> Result<()> {
         bail!("servers and load need a CPU each, and here is one");
     }
     let folder = tempfile::Builder::new().prefix("cache-registry-bench.").tempdir()?;
+    let machine = machine::description();
     let mut sections = Vec::new();
     if only.is_none_or(|only| only == Subject::Admission) {
         eprintln!("admission reviews ...");
@@ -113,7 +114,7 @@ async fn bench(tools: PathBuf, only: Option<Subject>) -> Result<()> {
     }
     folder.close()?;
 
-    let text = render(&sections, &machine::description(), &today());
+    let text = render(&sections, &machine, &today());
     println!("{text}");
     if only.is_some() {
         return Ok(());

@@ -4,7 +4,7 @@ use crate::reference::{InvalidReference, Reference};
 ///
 /// An image there is `localhost:7439/<host>[_<port>]/<path>[:tag][@digest]`. A host name never has a `_`
 /// ([RFC 1123 §2.1](https://www.rfc-editor.org/rfc/rfc1123#section-2.1)), and a repository path may not have a `:`,
-/// so the form can be read back, which only the proxy does.
+/// so the form can be read back where nothing else tells the source: see [`source_of`](Self::source_of).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeAddress(String);
 
@@ -40,7 +40,8 @@ impl NodeAddress {
         source.name_replaced(self.0.clone(), repository)
     }
 
-    /// What a reference at this address was made from; `None` for one that is not of its form.
+    /// What a reference at this address was made from; `None` for one that is not of its form. For pods whose record of
+    /// the source is missing: one that was written with the node address, or an ephemeral container.
     pub fn source_of(&self, reference: &Reference) -> Option<Reference> {
         if !self.serves(reference) {
             return None;

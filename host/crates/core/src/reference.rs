@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -85,20 +86,33 @@ impl FromStr for Reference {
         if text.len() > LONGEST {
             return Err(invalid(&format_args!("{} bytes are more than a reference can have", text.len())));
         }
-        let parsed = OciReference::try_from(text).map_err(|error| match error {
+        let parsed = OciReference::try_from(with_host_in_lower_case(text).as_ref()).map_err(|error| match error {
             ParseError::ReferenceInvalidFormat => {
                 invalid(&"expected [host[:port]/]path[:tag][@digest], the path in lower case")
             }
             error => invalid(&error),
         })?;
+        if parsed.registry().contains(|c: char| c.is_ascii_uppercase()) {
+            return Err(invalid(&"its first part is in upper case, so it is a host, but has neither a dot nor a port"));
+        }
         let digest = parsed.digest().map(parse_digest).transpose().map_err(|error| invalid(&error))?;
         Ok(Self {
-            // Host names are case-insensitive (RFC 4343); one image must not be cached twice for its spelling.
-            registry: parsed.registry().to_ascii_lowercase(),
+            registry: parsed.registry().to_owned(),
             repository: parsed.repository().to_owned(),
             tag: parsed.tag().map(ToOwned::to_owned),
             digest,
         })
+    }
+}
+
+/// Host names are case-insensitive (RFC 4343), and one image must not be cached twice for its spelling. What comes before
+/// the first slash is surely a host where it has a dot or a port: `GHCR.io/a`, `Registry:5000/a`.
+fn with_host_in_lower_case(text: &str) -> Cow<'_, str> {
+    match text.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) && host.contains(|c: char| c.is_ascii_uppercase()) => {
+            Cow::Owned(format!("{}/{path}", host.to_ascii_lowercase()))
+        }
+        _ => Cow::Borrowed(text),
     }
 }
 
@@ -127,6 +141,7 @@ mod tests {
     #[case("nginx:1.27", "docker.io/library/nginx:1.27")]
     #[case("index.docker.io/bitnami/redis:7", "docker.io/bitnami/redis:7")]
     #[case("GHCR.io/a/b:1", "ghcr.io/a/b:1")]
+    #[case("Docker.io/nginx", "docker.io/library/nginx:latest")]
     #[case("reg.example:5000/app", "reg.example:5000/app:latest")]
     #[case("localhost/app:1", "localhost/app:1")]
     #[case("127.0.0.1:5000/a/b/c:x", "127.0.0.1:5000/a/b/c:x")]
@@ -149,6 +164,7 @@ mod tests {
     #[case("")]
     #[case("nginx:")]
     #[case("docker.io/Nginx")]
+    #[case("Library/nginx")]
     #[case("a b")]
     #[case("nginx@sha256:abc")]
     #[case("nginx@md5:0123456789abcdef0123456789abcdef")]

@@ -12,7 +12,7 @@
 //!                                      suspects: blobs whose bytes were wrong a moment ago
 //! ```
 //!
-//! - [`legs::next`](legs) decides who is asked next and is pure; the rest acts on it. The cache is asked first, with
+//! - `legs::next` decides who is asked next and is pure; the rest acts on it. The cache is asked first, with
 //!   little time; then the upstream; and if that fails, whatever the cache has, with more time.
 //! - Nothing is ever delivered as complete whose digest was not checked here or, where only a part was asked for, can
 //!   be checked by the client.

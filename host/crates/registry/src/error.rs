@@ -129,9 +129,10 @@ impl Asked {
                 "refuses access: the repository is private, or does not exist",
                 "Check the name; if it is private, it cannot be read without credentials.",
             ),
+            // Whoever asked shows it and comes back later: waiting here would hide a limit behind a long copy.
             StatusCode::TOO_MANY_REQUESTS => (
                 Reason::RateLimited,
-                wait.is_some(),
+                false,
                 "limits how often it may be asked",
                 "A mirror in the registries file takes load off it.",
             ),
@@ -377,11 +378,13 @@ mod tests {
         assert!(!text.contains("secret"), "{text}");
     }
 
-    #[test]
-    fn a_wait_is_told_and_worth_a_retry() {
+    #[rstest]
+    #[case(StatusCode::SERVICE_UNAVAILABLE, true)]
+    #[case(StatusCode::TOO_MANY_REQUESTS, false)]
+    fn a_wait_is_told(#[case] status: StatusCode, #[case] transient: bool) {
         let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, "7".parse().unwrap())]);
-        let error = asked(Leg::Upstream, false).answered(StatusCode::TOO_MANY_REQUESTS, &headers, b"");
-        assert_eq!((error.retry_after(), error.is_transient()), (Some(Duration::from_secs(7)), true));
+        let error = asked(Leg::Upstream, false).answered(status, &headers, b"");
+        assert_eq!((error.retry_after(), error.is_transient()), (Some(Duration::from_secs(7)), transient));
         assert!(error.to_string().contains("left alone for 7s"), "{error}");
     }
 

@@ -280,12 +280,12 @@ async fn an_index_of_more_than_memory_should_hold_is_not_read_to_its_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_asks_to_be_left_alone_is() {
-    let server = Server::start(|_| answer_with(429, &[("retry-after", "3600")], "too many")).await;
+    let server = Server::start(|_| answer_with(429, &[("retry-after", "1")], "too many")).await;
     let (connections, cache) = (connections(&server.url), Distribution::start(Version::Two));
 
     let error = copied("x:1", &connections, &cache).await.unwrap_err();
 
-    assert_eq!((error.reason(), error.retry_after()), (Reason::RateLimited, Some(Duration::from_hours(1))));
+    assert_eq!((error.reason(), error.retry_after()), (Reason::RateLimited, Some(Duration::from_secs(1))));
     assert_eq!(server.seen().len(), 1);
 }
 
@@ -294,7 +294,7 @@ async fn a_short_wait_is_waited_for() {
     let (images, root) = Images::of_layers("1", &[b"layer"]);
     let asked = AtomicUsize::new(0);
     let server = Server::start(move |parts| match asked.fetch_add(1, Ordering::SeqCst) {
-        0 => answer_with(429, &[("retry-after", "1")], ""),
+        0 => answer_with(503, &[("retry-after", "1")], ""),
         1 => answer(503, ""),
         _ => images.answer(parts),
     })
