@@ -3,7 +3,7 @@
 //! A container names an image by a [`Reference`]. A policy's [`Decision`] either leaves it as it is or gives it a
 //! [node address](NodeAddress), under which the node's proxy serves it, and a *source*, from which the cache is
 //! filled. Where the cache keeps it is computed from the source ([`Location`]), and so is the name of the
-//! `CachedImage` that reports on it ([`object_name`]).
+//! `CachedImage` that reports on it ([`object_name()`]).
 //!
 //! ```text
 //!             policy                          controllers

@@ -92,8 +92,9 @@ impl FromStr for Reference {
             }
             error => invalid(&error),
         })?;
-        if parsed.registry().contains(|c: char| c.is_ascii_uppercase()) {
-            return Err(invalid(&"its first part is in upper case, so it is a host, but has neither a dot nor a port"));
+        // `Library/nginx`: the grammar takes the first part for a host, and the split into host and path for a path.
+        if parsed.repository().contains(|c: char| c.is_ascii_uppercase()) {
+            return Err(invalid(&"a path is in lower case, and a host has a dot or a port"));
         }
         let digest = parsed.digest().map(parse_digest).transpose().map_err(|error| invalid(&error))?;
         Ok(Self {

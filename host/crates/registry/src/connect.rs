@@ -59,7 +59,7 @@ pub(crate) struct AddressRefused {
 #[error("no connection within {0:?}")]
 pub(crate) struct NotConnected(Duration);
 
-/// Makes connections: name resolution, then the [guard](crate::guard), then TCP (both address families side by side,
+/// Makes connections: name resolution, then the guard, then TCP (both address families side by side,
 /// [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)), then TLS where the scheme asks for it; all of it in a bounded
 /// time.
 #[derive(Clone)]

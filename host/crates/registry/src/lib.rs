@@ -1,7 +1,7 @@
 //! Calls to OCI registries: the one inside the cluster and those upstream.
 //!
 //! [`Registries`] is what a file says about hosts. [`Connections`] are made from it once and shared; they give a
-//! [`Repository`] on one of two legs, which differ in how long is waited and in who is trusted. [`copy`] reads from
+//! [`Repository`] on one of two legs, which differ in how long is waited and in who is trusted. [`copy()`] reads from
 //! one and writes to the other.
 //!
 //! ```text
