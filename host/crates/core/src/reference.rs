@@ -259,6 +259,8 @@ mod tests {
         fn is_read_as_oci_spec_reads_it(
             text in "([a-z0-9-]{1,4}(\\.[a-z0-9]{1,3})?(:[0-9]{1,4})?/)?[a-z0-9._/-]{1,12}(:[A-Za-z0-9._-]{1,5})?(@sha256:[0-9a-f]{64})?"
         ) {
+            // It lets a host have a `_`, which no host has; the node address depends on that.
+            proptest::prop_assume!(!text.split_once('/').is_some_and(|(first, _)| first.contains('_') && first.contains('.')));
             let theirs = oci_spec::distribution::Reference::try_from(text.as_str()).ok();
             let ours = text.parse::<Reference>().ok();
             proptest::prop_assert_eq!(ours.map(|ours| ours.to_string()), theirs.map(|theirs| theirs.whole()));
