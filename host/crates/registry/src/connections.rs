@@ -186,9 +186,9 @@ impl Clients {
     }
 }
 
-/// What a stream may hold in its connection's buffer: 64 of them stay within 8 MiB, and a read of this size is no
+/// What a stream may hold in its connection's buffer: 64 of them stay within 6 MiB, and a read of this size is no
 /// slower than a larger one.
-const LARGEST_READ: usize = 128 * 1024;
+const LARGEST_READ: usize = 96 * 1024;
 
 fn client(connector: Connector) -> Client<Connector, Sent> {
     Client::builder(TokioExecutor::new())
