@@ -76,8 +76,8 @@ async fn a_text_that_is_none_breaks_the_contract() {
 #[case::garbage_source(
     "nginx",
     "",
-    "policy guest gave an unusable reference: \"\" is not an image reference: repository name must have at least one \
-     component"
+    "policy guest gave an unusable reference: \"\" is not an image reference: expected \
+     [host[:port]/]path[:tag][@digest], the path in lower case"
 )]
 #[case::not_where_the_cache_keeps_it(
     "localhost:7439/docker.io/library/other:1",
