@@ -1,0 +1,1 @@
+//! Example policy: leaves the pods of an operator alone.

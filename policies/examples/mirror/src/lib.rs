@@ -1,0 +1,1 @@
+//! Example policy: sends a registry to a mirror.

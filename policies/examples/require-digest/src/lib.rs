@@ -1,0 +1,1 @@
+//! Example policy: caches only what has a digest.

@@ -1,0 +1,1 @@
+//! Example policy: skips pods by namespace or label.

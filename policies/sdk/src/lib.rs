@@ -1,0 +1,1 @@
+//! Write a policy as a struct and one function.
