@@ -15,3 +15,9 @@ pub const REWRITTEN_VALUE: &str = "true";
 /// Annotation of a pod that says what was decided for each container, as JSON: an
 /// [`ImagesAnnotation`](crate::ImagesAnnotation).
 pub const IMAGES_ANNOTATION: &str = "cache-registry.enix.io/images";
+
+/// Label of a `ConfigMap` in the release's namespace that holds a policy: [`POLICY_VALUE`].
+pub const POLICY_LABEL: &str = "cache-registry.enix.io/policy";
+
+/// The value of [`POLICY_LABEL`].
+pub const POLICY_VALUE: &str = "true";

@@ -1,4 +1,5 @@
-//! The Kubernetes API of cache-registry: its resource, and the labels and annotations that it puts on pods.
+//! The Kubernetes API of cache-registry: its resource, the labels and annotations that it puts on pods, and the keys of
+//! a policy's `ConfigMap`.
 //!
 //! ```text
 //! webhook ── images annotation ──▶ pod ──▶ controllers ──▶ CachedImage ──▶ its status: what a person sees
@@ -10,6 +11,7 @@ mod cached_image;
 mod crds;
 mod images_annotation;
 pub mod labels;
+pub mod policy_keys;
 
 pub use cached_image::{CachedImage, CachedImageSpec, CachedImageStatus, LONGEST_POD_SAMPLE, READY, UsedBy};
 pub use crds::crds;

@@ -22,18 +22,28 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// - `/live` is always 200: a process that answers is not helped by a restart.
 /// - `/ready` is 200 when nothing is held in [`Readiness`] and shutdown has not begun; else 503, and the body says why.
 /// - `/metrics` is [OpenMetrics text](https://prometheus.io/docs/specs/om/open_metrics_spec/).
+///
+/// A role adds its own pages by [`with`](Self::with).
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
     readiness: Readiness,
     metrics: Registry,
+    pages: Router,
 }
 
 impl Admin {
     /// Takes the port. Done before the role's work is started, so that a port in use is an error at the start.
     pub async fn bind(address: SocketAddr, readiness: Readiness, metrics: Registry) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, readiness, metrics })
+        Ok(Self { listener, readiness, metrics, pages: Router::new() })
+    }
+
+    /// With pages of the role's own, at other paths.
+    #[must_use]
+    pub fn with(mut self, pages: Router) -> Self {
+        self.pages = self.pages.merge(pages);
+        self
     }
 
     /// Where it listens: the port that was given out when 0 was asked for.
@@ -44,7 +54,7 @@ impl Admin {
     /// Answers for as long as it is polled. It goes on while the role drains, when `/ready` is 503 and the last
     /// metrics are fetched, so it is spawned and ends with the process.
     pub async fn serve(self, shutdown: Shutdown) -> io::Result<()> {
-        let router = router(self.readiness, self.metrics, shutdown);
+        let router = router(self.readiness, self.metrics, shutdown).merge(self.pages);
         axum_server::Server::<SocketAddr>::from_listener(self.listener)
             .first_request_timeout(REQUEST_TIMEOUT)
             .serve(router.into_make_service())
@@ -133,6 +143,29 @@ mod tests {
         assert_eq!(status, StatusCode::OK);
         assert!(body.contains("cache_registry_things_total 3\n"), "{body}");
         assert!(body.ends_with("# EOF\n"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_role_has_pages_of_its_own_beside() {
+        let address = ([127, 0, 0, 1], 0).into();
+        let admin = Admin::bind(address, Readiness::new(), Registry::default()).await.unwrap();
+        let admin = admin.with(Router::new().route("/policies", axum::routing::get(async || "[]")));
+        let address = admin.local_address().unwrap();
+        let server = tokio::spawn(admin.serve(Shutdown::new()));
+        for (path, body) in [("/policies", "[]"), ("/live", "live\n")] {
+            assert_eq!(get_over_tcp(address, path).await, body);
+        }
+        server.abort();
+    }
+
+    async fn get_over_tcp(address: SocketAddr, path: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
     #[tokio::test]
