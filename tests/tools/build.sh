@@ -10,12 +10,20 @@ cd "$(dirname "$0")"
 command -v go >/dev/null || { echo "the test bed needs Go 1.26 or later: see the README, \"What the commands need\"" >&2; exit 1; }
 
 kubernetes=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
-version=k8s.io/component-base/version
+helm=$(go -C helm list -m -f '{{.Version}}' helm.sh/helm/v3)
 minor=${kubernetes#v1.} minor=${minor%%.*}
-# Without these the API server introduces itself as v0.0.0-master.
-ldflags="-s -w -X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=$minor"
+# What release builds are told of themselves: the API server is v0.0.0-master otherwise, and helm renders charts for
+# Kubernetes 1.20.
+set_by_link=(
+  k8s.io/component-base/version.gitVersion="$kubernetes"
+  k8s.io/component-base/version.gitMajor=1 k8s.io/component-base/version.gitMinor="$minor"
+  helm.sh/helm/v3/internal/version.version="$helm"
+  helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor="$minor"
+  helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor="$minor"
+)
+ldflags="-s -w ${set_by_link[*]/#/-X }"
 
-key=$(cat go.mod go.sum build.sh | sha256sum | cut -c1-12)
+key=$(cat build.sh {.,coredns,helm}/go.{mod,sum} coredns/main.go | sha256sum | cut -c1-12)
 bin=${CACHE_REGISTRY_CACHE:-$HOME/.cache/cache-registry}/tools-$key
 mkdir -p "$bin"
 
@@ -23,23 +31,30 @@ mkdir -p "$bin"
 exec 9>"$bin/.lock"
 flock 9
 
-# Small ones first: an error in the setup shows at once.
+# NAME=[FOLDER:]PACKAGE, the folder being that of a go.mod of its own. Small ones first: an error in the setup shows at
+# once.
 tools=(
   etcd=go.etcd.io/etcd/server/v3
   registry=github.com/distribution/distribution/v3/cmd/registry
   crane=github.com/google/go-containerregistry/cmd/crane
   containerd=github.com/containerd/containerd/v2/cmd/containerd
+  coredns=coredns:.
+  helm=helm:helm.sh/helm/v3/cmd/helm
   kubectl=k8s.io/kubernetes/cmd/kubectl
+  kube-proxy=k8s.io/kubernetes/cmd/kube-proxy
+  kube-scheduler=k8s.io/kubernetes/cmd/kube-scheduler
+  kubelet=k8s.io/kubernetes/cmd/kubelet
   kube-controller-manager=k8s.io/kubernetes/cmd/kube-controller-manager
   kube-apiserver=k8s.io/kubernetes/cmd/kube-apiserver
 )
 n=0
 for tool in "${tools[@]}"; do
-  n=$((n + 1)) name=${tool%%=*}
+  n=$((n + 1)) name=${tool%%=*} package=${tool#*=} module=.
+  case $package in *:*) module=${package%%:*} package=${package#*:} ;; esac
   [ -x "$bin/$name" ] && continue
   echo "building $name ($n of ${#tools[@]}) ..." >&2
   started=$SECONDS
-  CGO_ENABLED=0 go build -trimpath -ldflags "$ldflags" -o "$bin/$name.part" "${tool#*=}" >&2
+  CGO_ENABLED=0 go -C "$module" build -trimpath -ldflags "$ldflags" -o "$bin/$name.part" "$package" >&2
   mv "$bin/$name.part" "$bin/$name"
   echo "built $name in $((SECONDS - started)) s" >&2
 done

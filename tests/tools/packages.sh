@@ -4,7 +4,8 @@
 set -euo pipefail
 
 packages=(
-  containerd curl docker-registry gcc iproute2 libc6-dev nginx procps runc skopeo util-linux wrk
+  busybox-static containerd containernetworking-plugins curl docker-registry gcc iproute2 iptables libc6-dev nginx procps
+  runc skopeo util-linux wrk
 )
 
 missing=()
