@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cache_registry_policy::{Engine, Limits, PolicySet};
+use cache_registry_policy::{Engine, HostFacts, Limits, Observer, Policies, PolicySet};
 use cache_registry_proxy::Proxy;
 use cache_registry_registry::{Connections, Registries, Timeouts};
 use cache_registry_runtime::{Admin, Readiness, Shutdown, telemetry};
@@ -34,10 +34,10 @@ async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
 
     let engine = Engine::new(
         &Limits { time: args.policy_time, memory: args.policy_memory, ..Limits::default() },
-        args.node.node_address.clone(),
+        HostFacts { node_address: args.node.node_address.clone(), own_registries: args.registry_host },
     )?;
-    let policies =
-        PolicySet::built_in(engine, &args.registry_host, cache_registry_policy::Metrics::register(&mut metrics))?;
+    let observer = Observer::from(cache_registry_policy::Metrics::register(&mut metrics));
+    let policies = Policies::new(PolicySet::built_in(engine, observer)?);
     let webhook_metrics = cache_registry_webhook::Metrics::register(&mut metrics);
     let config = cache_registry_webhook::Config::new(args.listen, args.tls_cert, args.tls_key);
     let server = Server::bind(config, webhook_metrics.clone()).await?;

@@ -17,6 +17,6 @@ impl filter::Guest for Component {
     fn filter(_pod: &Pod, container: Container, image: Image) -> Verdict {
         // An instance answers for each container of a pod; the host is asked once.
         static RULES: OnceLock<Rules> = OnceLock::new();
-        RULES.get_or_init(|| Rules::new(host::node_registry(), &host::settings())).verdict(&container, &image)
+        RULES.get_or_init(|| Rules::new(host::node_registry(), host::own_registries(), &host::settings())).verdict(&container, &image)
     }
 }

@@ -1,7 +1,7 @@
 //! The built-in filter, last in the set: what no other policy decided is cached, unless caching it makes no sense.
 //!
 //! Left alone are images that are never pulled, images that are pulled through the nodes' cache already, and images
-//! in the registries that the settings name. Those are the cache's own: it cannot fill itself from itself.
+//! in the cache's own registries, because it cannot fill itself from itself, and in those that the settings name.
 //!
 //! # Settings
 //!
@@ -29,12 +29,11 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules for nodes that pull at `node_registry`, and for settings as the crate's documentation has them.
-    pub fn new(node_registry: String, settings: &str) -> Self {
-        Self {
-            node_registry,
-            own_registries: registries(settings).map(|(_, host)| host.to_ascii_lowercase()).collect(),
-        }
+    /// The rules for nodes that pull at `node_registry`, for a cache in `own_registries`, and for settings as the
+    /// crate's documentation has them.
+    pub fn new(node_registry: String, mut own_registries: Vec<String>, settings: &str) -> Self {
+        own_registries.extend(registries(settings).map(|(_, host)| host.to_ascii_lowercase()));
+        Self { node_registry, own_registries }
     }
 
     /// Decides on one container; never passes.
@@ -77,7 +76,7 @@ mod tests {
         let container = Container { name: "web".to_owned(), kind: ContainerKind::Regular, pull_policy };
         let (repository, tag) = ("library/nginx".to_owned(), Some("1.27".to_owned()));
         let image = Image { registry: registry.to_owned(), repository, tag, digest: None };
-        Rules::new("localhost:7439".to_owned(), settings).verdict(&container, &image)
+        Rules::new("localhost:7439".to_owned(), Vec::new(), settings).verdict(&container, &image)
     }
 
     fn ignored(reason: &str) -> Verdict {

@@ -13,8 +13,9 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    pub(crate) fn new(node_address: NodeAddress, settings: &str) -> Self {
-        Self { rules: default_filter::Rules::new(node_address.authority().to_owned(), settings), node_address }
+    pub(crate) fn new(node_address: NodeAddress, own_registry: &str) -> Self {
+        let own = vec![own_registry.to_owned()];
+        Self { rules: default_filter::Rules::new(node_address.authority().to_owned(), own, ""), node_address }
     }
 
     fn verdict(&self, container: &ContainerFacts) -> Verdict {
@@ -45,10 +46,15 @@ impl Native {
             }
         };
         match decided {
-            Ok((decision, policy)) => Verdict { decision, policy: Some(policy.to_owned()), warnings: Vec::new() },
+            Ok((decision, policy)) => {
+                // As the components' verdicts say it: the comparison is of the same work.
+                let cached_by = (policy == "default-rewrite").then(|| "default-filter".to_owned());
+                Verdict { decision, policy: Some(policy.to_owned()), cached_by, warnings: Vec::new() }
+            }
             Err(reason) => Verdict {
                 decision: Decision::LeftAlone { reason: reason.clone() },
                 policy: None,
+                cached_by: None,
                 warnings: vec![reason],
             },
         }

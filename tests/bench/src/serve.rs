@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use cache_registry_core::NodeAddress;
-use cache_registry_policy::{Engine, Limits, PolicySet};
+use cache_registry_policy::{Engine, HostFacts, Limits, Observer, Policies, PolicySet};
 use cache_registry_runtime::Shutdown;
 use cache_registry_webhook as webhook;
 use clap::{Args, ValueEnum};
@@ -70,10 +70,12 @@ impl Serve {
                 webhook::router(Arc::new(decide), node_address, metrics)
             }
             Who::Wasm => {
-                let engine = Engine::new(&Limits::default(), node_address.clone())?;
-                let of_policies = cache_registry_policy::Metrics::register(&mut registry);
-                let set = PolicySet::built_in(engine, &[OWN_REGISTRY.to_owned()], of_policies)?;
-                webhook::router(Arc::new(set), node_address, metrics)
+                let own_registries = vec![OWN_REGISTRY.to_owned()];
+                let facts = HostFacts { node_address: node_address.clone(), own_registries };
+                let engine = Engine::new(&Limits::default(), facts)?;
+                let observer = Observer::from(cache_registry_policy::Metrics::register(&mut registry));
+                let policies = Policies::new(PolicySet::built_in(engine, observer)?);
+                webhook::router(Arc::new(policies), node_address, metrics)
             }
         };
         Ok(server.serve(router, shutdown).await?)

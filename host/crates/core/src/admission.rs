@@ -93,6 +93,8 @@ pub struct Verdict {
     pub decision: Decision,
     /// The policy that decided; `None` where no policy was asked.
     pub policy: Option<String>,
+    /// The policy whose filter said that the image is cached; `None` where none did.
+    pub cached_by: Option<String>,
     /// What went wrong in a policy on the way here, in words, for the admission response's warnings.
     pub warnings: Vec<String>,
 }

@@ -11,15 +11,20 @@ pub const DEFAULT_FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/defa
 /// The component of `policies/default-rewrite`.
 pub const DEFAULT_REWRITE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/default-rewrite.wasm"));
 
-/// The settings of `default-filter` that make it leave images in `own_registries` alone: one host per line, as it
-/// stands in image references.
-pub fn default_filter_settings(own_registries: &[String]) -> String {
-    own_registries.join("\n")
+/// Their names, in their order in a set.
+pub const NAMES: [&str; 2] = ["default-filter", "default-rewrite"];
+
+/// The component of the built-in policy of this name.
+pub fn wasm(name: &str) -> Option<&'static [u8]> {
+    let components = [DEFAULT_FILTER, DEFAULT_REWRITE];
+    NAMES.into_iter().zip(components).find(|(known, _)| *known == name).map(|(_, wasm)| wasm)
 }
 
-/// Loads both, in their order in a set.
-pub fn load(engine: &Engine, own_registries: &[String]) -> Result<[Arc<Policy>; 2], LoadError> {
-    let filter = engine.load("default-filter", DEFAULT_FILTER, &default_filter_settings(own_registries))?;
-    let rewrite = engine.load("default-rewrite", DEFAULT_REWRITE, "")?;
-    Ok([Arc::new(filter), Arc::new(rewrite)])
+/// Loads both without settings, in their order in a set.
+pub fn load(engine: &Engine) -> Result<[Arc<Policy>; 2], LoadError> {
+    let [filter, rewrite] = NAMES;
+    Ok([
+        Arc::new(engine.load(filter, &engine.compile(DEFAULT_FILTER)?, "")?),
+        Arc::new(engine.load(rewrite, &engine.compile(DEFAULT_REWRITE)?, "")?),
+    ])
 }

@@ -33,6 +33,15 @@ impl Default for Limits {
     }
 }
 
+/// What the host answers when policies ask about the cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Where nodes pull what is cached.
+    pub node_address: NodeAddress,
+    /// The registries that hold the cache, as they stand in references: `registry.cache-registry.svc:5000`.
+    pub own_registries: Vec<String>,
+}
+
 /// Where policies are compiled and run. A handle: clones share the engine, its limits and its slots.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
@@ -40,7 +49,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     wasmtime: wasmtime::Engine,
     linker: Linker<Host>,
-    node_address: NodeAddress,
+    facts: HostFacts,
     limits: Limits,
     turns: Arc<Semaphore>,
     clock: Arc<AtomicU64>,
@@ -65,9 +74,8 @@ const MODULES: u32 = 4;
 const MOST_CONCURRENT: usize = 256;
 
 impl Engine {
-    /// Starts an engine for policies that rewrite to `node_address`. It has a thread of its own, which ends with the
-    /// last handle.
-    pub fn new(limits: &Limits, node_address: NodeAddress) -> Result<Self, SetupError> {
+    /// Starts an engine whose policies are told `facts`. It has a thread of its own, which ends with the last handle.
+    pub fn new(limits: &Limits, facts: HostFacts) -> Result<Self, SetupError> {
         let problem = |problem: String| SetupError { limits: *limits, problem };
         if !(1..=MOST_CONCURRENT).contains(&limits.concurrency) {
             return Err(problem(format!("concurrency must be between 1 and {MOST_CONCURRENT}")));
@@ -75,6 +83,7 @@ impl Engine {
         if limits.time.is_zero() {
             return Err(problem("policies need time".to_owned()));
         }
+        let facts = facts.normalized().map_err(problem)?;
         let of_wasmtime = |error: wasmtime::Error| problem(format!("{error:#}"));
         let wasmtime = wasmtime::Engine::new(&config(limits)).map_err(of_wasmtime)?;
         let mut linker = Linker::new(&wasmtime);
@@ -88,7 +97,7 @@ impl Engine {
             })
             .map_err(|error| problem(error.to_string()))?;
         let turns = Arc::new(Semaphore::new(limits.concurrency));
-        Ok(Self(Arc::new(Inner { wasmtime, linker, node_address, limits: *limits, turns, clock })))
+        Ok(Self(Arc::new(Inner { wasmtime, linker, facts, limits: *limits, turns, clock })))
     }
 
     /// What policies may take.
@@ -98,7 +107,12 @@ impl Engine {
 
     /// The address that policies rewrite to.
     pub fn node_address(&self) -> &NodeAddress {
-        &self.0.node_address
+        &self.0.facts.node_address
+    }
+
+    /// The registries that hold the cache, in lower case.
+    pub(crate) fn own_registries(&self) -> &[String] {
+        &self.0.facts.own_registries
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -123,6 +137,23 @@ impl Engine {
     pub(crate) fn ticks(&self) -> u64 {
         let ticks = self.0.limits.time.as_nanos().div_ceil(TICK.as_nanos());
         u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)
+    }
+}
+
+impl HostFacts {
+    /// Hosts as references have them, in lower case; what could not be one is refused in words.
+    fn normalized(mut self) -> Result<Self, String> {
+        let is_of_a_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+        for host in &mut self.own_registries {
+            if host.is_empty() || !host.chars().all(is_of_a_host) {
+                return Err(format!(
+                    "\"{host}\" is not a registry host; write it as it stands in image references, such as \
+                     registry.example:5000"
+                ));
+            }
+            host.make_ascii_lowercase();
+        }
+        Ok(self)
     }
 }
 

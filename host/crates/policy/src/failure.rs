@@ -32,6 +32,10 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    /// Each, in the order of their numbers.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Time, Self::Memory, Self::Trap, Self::Data, Self::Error, Self::Reference, Self::Start];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Time => "time",

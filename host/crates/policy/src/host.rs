@@ -79,6 +79,10 @@ impl host::Host for Host {
         self.policy.settings.clone()
     }
 
+    fn own_registries(&mut self) -> Vec<String> {
+        self.engine.own_registries().to_vec()
+    }
+
     fn node_registry(&mut self) -> String {
         self.engine.node_address().authority().to_owned()
     }

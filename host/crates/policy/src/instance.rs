@@ -35,7 +35,7 @@ impl Instance {
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(PASSED);
         store.set_epoch_deadline(ticks);
-        let handle = policy.component.instantiate(&mut store)?;
+        let handle = policy.component.linked().instantiate(&mut store)?;
         Ok(Self { store, handle, filter: None, rewrite: None })
     }
 

@@ -19,17 +19,25 @@
 
 mod bindings;
 pub mod built_in;
+mod component;
 mod engine;
 mod failure;
+mod health;
 mod host;
 mod instance;
 mod load;
 mod memory;
 mod metrics;
+mod observer;
+mod policies;
 mod session;
 mod set;
 
-pub use engine::{Engine, Limits, SetupError};
+pub use component::Component;
+pub use engine::{Engine, HostFacts, Limits, SetupError};
+pub use health::Health;
 pub use load::{LoadError, Policy};
 pub use metrics::Metrics;
-pub use set::{MOST_POLICIES, PolicySet, TooManyPolicies};
+pub use observer::{Observer, PolicyFailure};
+pub use policies::Policies;
+pub use set::{MOST_POLICIES, Member, OnError, PolicySet, TooManyPolicies};

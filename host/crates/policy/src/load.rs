@@ -1,19 +1,21 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::InstancePre;
 
 use crate::bindings::{check, filter, rewrite};
+use crate::component::Component;
 use crate::engine::Engine;
 use crate::failure::{Failure, one_line};
+use crate::health::{Health, Pulse};
 use crate::host::Host;
 use crate::instance::Instance;
 
 /// A policy that was compiled, linked and checked, and can take part in decisions.
 pub struct Policy {
     pub(crate) identity: Arc<Identity>,
-    pub(crate) exports: Exports,
-    pub(crate) component: InstancePre<Host>,
+    pub(crate) component: Component,
+    pub(crate) pulse: Pulse,
 }
 
 /// Who a policy is, and what it was set to.
@@ -67,20 +69,47 @@ pub enum LoadError {
 const PACKAGE: &str = "cache-registry:policy";
 const VERSION: &str = "0.1.0";
 
+impl LoadError {
+    /// The kind of the error, in a closed set so that it can be a metric's label or an Event's reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::NotWasm => "not-wasm",
+            Self::CoreModule => "core-module",
+            Self::Compile(_) => "compile",
+            Self::Import(_) => "import",
+            Self::NothingToAsk(_) => "export",
+            Self::Contract(_) => "contract",
+            Self::Trial(_) => "trial",
+            Self::Settings(_) => "settings",
+        }
+    }
+}
+
 impl Policy {
     /// The name under which it appears in warnings, logs and metrics.
     pub fn name(&self) -> &str {
         &self.identity.name
     }
 
+    /// What it was loaded from.
+    pub fn component(&self) -> &Component {
+        &self.component
+    }
+
     /// True when it says which images are cached.
     pub fn filters(&self) -> bool {
-        self.exports.filter.is_some()
+        self.component.filters()
     }
 
     /// True when it says how references are rewritten.
     pub fn rewrites(&self) -> bool {
-        self.exports.rewrite.is_some()
+        self.component.rewrites()
+    }
+
+    /// How it has fared since it was loaded, in whichever sets it was.
+    pub fn health(&self) -> Health {
+        self.pulse.health()
     }
 }
 
@@ -93,46 +122,27 @@ impl fmt::Debug for Policy {
 }
 
 impl Engine {
-    /// Compiles a component and tries it: it is instantiated within the limits, its functions are compared with the
-    /// contract, and it is asked whether its `settings` are right.
+    /// Makes a policy of a component and tries it: it is instantiated within the limits, its functions are compared
+    /// with the contract, and it is asked whether its settings are right. They are JSON text, or empty.
     ///
-    /// Takes milliseconds for a small component and seconds for one of several megabytes, all of it on this thread
-    /// and Cranelift's: not for a thread that serves requests.
-    pub fn load(&self, name: &str, wasm: &[u8], settings: &str) -> Result<Policy, LoadError> {
-        expect_component(wasm)?;
-        let component = Component::new(self.wasmtime(), wasm).map_err(|error| LoadError::Compile(in_words(&error)))?;
-        expect_known_imports(self, &component)?;
-        let component =
-            self.linker().instantiate_pre(&component).map_err(|error| LoadError::Contract(in_words(&error)))?;
-        let exports = Exports::of(self, &component)?;
+    /// Takes as long as a policy has for a request, at most.
+    pub fn load(&self, name: &str, component: &Component, settings: &str) -> Result<Policy, LoadError> {
         let identity = Arc::new(Identity { name: name.to_owned(), settings: settings.to_owned() });
-        let policy = Policy { identity, exports, component };
+        let policy = Policy { identity, component: component.clone(), pulse: Pulse::default() };
         try_out(self, &policy)?;
         Ok(policy)
     }
 }
 
-/// The first eight bytes: a magic number, a version and a layer
-/// (<https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md#component-definitions>).
-fn expect_component(wasm: &[u8]) -> Result<(), LoadError> {
-    match wasm {
-        [] => Err(LoadError::Empty),
-        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(LoadError::CoreModule),
-        [b'\0', b'a', b's', b'm', ..] => Ok(()),
-        _ => Err(LoadError::NotWasm),
-    }
-}
-
-fn expect_known_imports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+pub(crate) fn expect_known_imports(imports: &[String]) -> Result<(), LoadError> {
     let known =
         |name: &str| ["host", "types"].iter().any(|interface| name.starts_with(&format!("{PACKAGE}/{interface}@")));
-    let ty = component.component_type();
-    let unknown: Vec<_> = ty.imports(engine.wasmtime()).map(|(name, _)| name).filter(|name| !known(name)).collect();
+    let unknown: Vec<_> = imports.iter().map(String::as_str).filter(|name| !known(name)).collect();
     if unknown.is_empty() { Ok(()) } else { Err(LoadError::Import(one_line(&unknown.join(", "), 300))) }
 }
 
 impl Exports {
-    fn of(engine: &Engine, component: &InstancePre<Host>) -> Result<Self, LoadError> {
+    pub(crate) fn of(component: &InstancePre<Host>, names: &[String]) -> Result<Self, LoadError> {
         let has = |interface| {
             component.component().get_export_index(None, format!("{PACKAGE}/{interface}@{VERSION}")).is_some()
         };
@@ -145,8 +155,6 @@ impl Exports {
         if exports.filter.is_some() || exports.rewrite.is_some() {
             return Ok(exports);
         }
-        let ty = component.component().component_type();
-        let names: Vec<_> = ty.exports(engine.wasmtime()).map(|(name, _)| name).collect();
         Err(LoadError::NothingToAsk(if names.is_empty() {
             "nothing".to_owned()
         } else {
@@ -160,14 +168,15 @@ fn try_out(engine: &Engine, policy: &Policy) -> Result<(), LoadError> {
     let trial = |error: wasmtime::Error| LoadError::Trial(Failure::of(&error, engine.limits().time).to_string());
     let contract = |error: wasmtime::Error| LoadError::Contract(in_words(&error));
     let mut instance = Instance::new(engine, policy, Arc::default(), Arc::default(), engine.ticks()).map_err(trial)?;
-    instance.compare(&policy.exports).map_err(contract)?;
-    match policy.exports.check.as_ref().map_or(Ok(Ok(())), |check| instance.check(check)).map_err(trial)? {
+    let exports = policy.component.asked();
+    instance.compare(exports).map_err(contract)?;
+    match exports.check.as_ref().map_or(Ok(Ok(())), |check| instance.check(check)).map_err(trial)? {
         Ok(()) => Ok(()),
         Err(complaint) => Err(LoadError::Settings(one_line(&complaint, 500))),
     }
 }
 
 /// The chain of causes: wasmtime's first line alone hides the one that helps.
-fn in_words(error: &wasmtime::Error) -> String {
+pub(crate) fn in_words(error: &wasmtime::Error) -> String {
     one_line(&format!("{error:#}"), 300)
 }

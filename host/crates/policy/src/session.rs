@@ -1,8 +1,7 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cache_registry_core::{ContainerFacts, PodFacts, Reference};
-use prometheus_client::metrics::histogram::Histogram;
 
 use crate::bindings::types::{Rewritten, Verdict};
 use crate::bindings::{filter, rewrite};
@@ -10,7 +9,8 @@ use crate::engine::Engine;
 use crate::failure::{Cause, Failure};
 use crate::host::LogLeft;
 use crate::instance::Instance;
-use crate::load::Policy;
+use crate::observer::{Observer, PolicyFailure};
+use crate::set::{Member, Seat};
 
 /// What one policy does for one request: it is instantiated when first asked, and accounts for its time.
 ///
@@ -18,12 +18,12 @@ use crate::load::Policy;
 /// none is, every further question fails without being put.
 pub(crate) struct Session<'r> {
     engine: &'r Engine,
-    policy: &'r Policy,
+    observer: &'r Observer,
+    seat: &'r Seat,
     pod: &'r Arc<PodFacts>,
     instance: Option<Instance>,
     ticks_left: u64,
     took: Duration,
-    durations: &'r Histogram,
     log: Arc<LogLeft>,
     failed_by: Vec<Cause>,
 }
@@ -36,34 +36,53 @@ pub(crate) struct Rewriting {
 }
 
 impl<'r> Session<'r> {
-    pub(crate) fn new(
-        engine: &'r Engine,
-        policy: &'r Policy,
-        pod: &'r Arc<PodFacts>,
-        durations: &'r Histogram,
-    ) -> Self {
-        let (ticks_left, took) = (engine.ticks(), Duration::ZERO);
+    pub(crate) fn new(engine: &'r Engine, observer: &'r Observer, seat: &'r Seat, pod: &'r Arc<PodFacts>) -> Self {
         Self {
             engine,
-            policy,
+            observer,
+            seat,
             pod,
             instance: None,
-            ticks_left,
-            took,
-            durations,
+            ticks_left: engine.ticks(),
+            took: Duration::ZERO,
             log: Arc::default(),
             failed_by: Vec::new(),
         }
     }
 
-    /// True the first time that the policy fails in this request by `cause`: then it is worth a line in the log. A pod
-    /// has as many containers as its author writes, and they must not fill it.
-    pub(crate) fn fails_newly(&mut self, cause: Cause) -> bool {
-        let newly = !self.failed_by.contains(&cause);
-        if newly {
-            self.failed_by.push(cause);
+    /// Whose session it is.
+    pub(crate) fn member(&self) -> &'r Member {
+        &self.seat.member
+    }
+
+    /// The policy gave no usable answer about a container, for which `words` are.
+    ///
+    /// All of them are counted. Only the first by each cause is worth a line in the log, and telling: a pod has as
+    /// many containers as its author writes.
+    pub(crate) fn failed(&mut self, container: &ContainerFacts, cause: Cause, words: &str) {
+        self.seat.meters.failed(cause);
+        if self.failed_by.contains(&cause) {
+            return;
         }
-        newly
+        self.failed_by.push(cause);
+        let (policy, cause) = (&self.seat.member.policy, cause.as_str());
+        tracing::warn!(
+            policy = policy.name(),
+            cause,
+            container = container.name,
+            image = %container.image,
+            on_error = ?self.seat.member.on_error,
+            "policy failed: {words}"
+        );
+        let failure = PolicyFailure {
+            policy: policy.name().to_owned(),
+            cause,
+            words: words.to_owned(),
+            namespace: self.pod.namespace.clone(),
+            at: SystemTime::now(),
+        };
+        policy.pulse.failed(failure.clone());
+        self.observer.hear(failure);
     }
 
     /// Whether the container's image is cached.
@@ -96,7 +115,7 @@ impl<'r> Session<'r> {
         self.took += began.elapsed();
         self.ticks_left = self.ticks_left.saturating_sub(self.engine.now() - tick);
         answer.map_err(|error| {
-            tracing::debug!(policy = self.policy.name(), ?error, "call failed");
+            tracing::debug!(policy = self.seat.member.policy.name(), ?error, "call failed");
             self.instance = None;
             let failure = Failure::of(&error, time);
             if failure.cause() == Cause::Time {
@@ -114,7 +133,7 @@ impl<'r> Session<'r> {
             }
             none => {
                 let (pod, log) = (self.pod.clone(), self.log.clone());
-                Ok(none.insert(Instance::new(self.engine, self.policy, pod, log, self.ticks_left)?))
+                Ok(none.insert(Instance::new(self.engine, &self.seat.member.policy, pod, log, self.ticks_left)?))
             }
         }
     }
@@ -136,8 +155,14 @@ impl<'r> Session<'r> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if !self.took.is_zero() {
-            self.durations.observe(self.took.as_secs_f64());
+        // A policy that was not asked has not done well either.
+        if self.took.is_zero() {
+            return;
+        }
+        let meters = &self.seat.meters;
+        meters.duration.observe(self.took.as_secs_f64());
+        if let Some(failing) = self.seat.member.policy.pulse.ended(self.failed_by.is_empty()) {
+            meters.failing.set(failing.into());
         }
     }
 }

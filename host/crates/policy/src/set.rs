@@ -2,7 +2,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use cache_registry_core::{ContainerFacts, Decision, PodFacts, Verdict};
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::task;
 use tokio::time::timeout;
 
@@ -11,25 +10,47 @@ use crate::built_in;
 use crate::engine::Engine;
 use crate::failure::{Failure, one_line};
 use crate::load::{LoadError, Policy};
-use crate::metrics::Metrics;
+use crate::metrics::Meters;
+use crate::observer::Observer;
 use crate::session::Session;
 
 /// Policies in the order in which they are asked. A handle: clones share everything.
 ///
 /// The first filter that does not pass decides whether an image is cached, the first rewriter that answers with a
-/// reference decides under which one nodes pull it. A failure decides too: the image is left alone.
+/// reference decides under which one nodes pull it. A failure decides too, unless the policy is in the set to be passed
+/// over when it fails: the image is left alone.
 #[derive(Clone)]
 pub struct PolicySet(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
-    members: Vec<Member>,
-    metrics: Metrics,
+    seats: Vec<Seat>,
+    observer: Observer,
 }
 
-struct Member {
-    policy: Arc<Policy>,
-    durations: Histogram,
+/// A policy's place in a set.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Who is asked.
+    pub policy: Arc<Policy>,
+    /// What becomes of an image about which it fails.
+    pub on_error: OnError,
+}
+
+/// What becomes of an image when a policy fails that was asked about it. There is a warning either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum OnError {
+    /// It is left alone.
+    #[default]
+    Leave,
+    /// The next policy is asked, as if this one had no opinion.
+    Pass,
+}
+
+/// A member, and what is counted of it.
+pub(crate) struct Seat {
+    pub(crate) member: Member,
+    pub(crate) meters: Meters,
 }
 
 /// A set can have this many policies. A request may hold an instance of each, and slots for them are set aside.
@@ -40,20 +61,31 @@ pub const MOST_POLICIES: usize = 16;
 #[error("{0} policies are more than the {MOST_POLICIES} that a set can have")]
 pub struct TooManyPolicies(usize);
 
+impl From<Arc<Policy>> for Member {
+    /// One whose failures leave images alone.
+    fn from(policy: Arc<Policy>) -> Self {
+        Self { policy, on_error: OnError::default() }
+    }
+}
+
 impl PolicySet {
     /// A set of policies that `engine` loaded, in the order in which they are asked.
-    pub fn new(engine: Engine, policies: Vec<Arc<Policy>>, metrics: Metrics) -> Result<Self, TooManyPolicies> {
-        if policies.len() > MOST_POLICIES {
-            return Err(TooManyPolicies(policies.len()));
+    pub fn new(engine: Engine, members: Vec<Member>, observer: Observer) -> Result<Self, TooManyPolicies> {
+        if members.len() > MOST_POLICIES {
+            return Err(TooManyPolicies(members.len()));
         }
-        Ok(Self::of(engine, policies, metrics))
+        Ok(Self::of(engine, members, observer))
     }
 
-    /// The set where nobody brought a policy: `default-filter` and `default-rewrite`. Images in `own_registries`,
-    /// the cache's, are left alone.
-    pub fn built_in(engine: Engine, own_registries: &[String], metrics: Metrics) -> Result<Self, LoadError> {
-        let policies = built_in::load(&engine, own_registries)?;
-        Ok(Self::of(engine, policies.into(), metrics))
+    /// The set where nobody brought a policy: `default-filter` and `default-rewrite`.
+    pub fn built_in(engine: Engine, observer: Observer) -> Result<Self, LoadError> {
+        let members = built_in::load(&engine)?.map(Member::from);
+        Ok(Self::of(engine, members.into(), observer))
+    }
+
+    /// Its policies, in their order.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.0.seats.iter().map(|seat| &seat.member)
     }
 
     /// The verdict on each container, in the order of `containers`.
@@ -67,7 +99,7 @@ impl PolicySet {
         }
         let wait = self.0.engine.limits().wait;
         let Ok(Ok(turn)) = timeout(wait, self.0.engine.turns().acquire_owned()).await else {
-            self.0.metrics.busy();
+            self.0.observer.metrics.busy();
             tracing::warn!(namespace = pod.namespace, ?wait, "images left alone: too many requests at once");
             return vec![
                 unasked(format!("no policy could be asked within {wait:?}, there are too many requests"));
@@ -85,115 +117,131 @@ impl PolicySet {
         })
     }
 
-    fn of(engine: Engine, policies: Vec<Arc<Policy>>, metrics: Metrics) -> Self {
-        let member = |policy: Arc<Policy>| Member { durations: metrics.duration_of(policy.name()), policy };
-        Self(Arc::new(Inner { engine, members: policies.into_iter().map(member).collect(), metrics }))
+    /// Nothing is shown any more of policies of `other` whose names are not in this set.
+    pub(crate) fn forget_those_only_in(&self, other: &Self) {
+        for gone in other.members().map(|member| member.policy.name()) {
+            if self.members().all(|member| member.policy.name() != gone) {
+                self.0.observer.metrics.forget(gone);
+            }
+        }
+    }
+
+    fn of(engine: Engine, members: Vec<Member>, observer: Observer) -> Self {
+        let seat = |member: Member| {
+            let meters = observer.metrics.of(member.policy.name());
+            meters.failing.set(member.policy.health().failing().into());
+            Seat { member, meters }
+        };
+        let seats = members.into_iter().map(seat).collect();
+        Self(Arc::new(Inner { engine, seats, observer }))
     }
 }
 
 impl fmt::Debug for PolicySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.members.iter().map(|member| &member.policy)).finish()
+        f.debug_list().entries(self.members()).finish()
     }
 }
 
 /// How far a container has come.
-#[allow(clippy::large_enum_variant, reason = "nearly all end as the large one")]
+struct Progress {
+    stage: Stage,
+    cached_by: Option<String>,
+    warnings: Vec<String>,
+}
+
 enum Stage {
     /// No filter decided yet.
     Open,
     /// A filter said `cache`, no rewriter decided yet.
     Cached,
-    Decided(Verdict),
+    /// By the policy of this name.
+    Decided(Decision, String),
 }
 
 impl Inner {
     /// Asks policy after policy about container after container: a policy's instance serves all of them.
     fn judge(&self, pod: &Arc<PodFacts>, containers: &[ContainerFacts]) -> Vec<Verdict> {
-        let mut stages: Vec<_> = containers.iter().map(|_| Stage::Open).collect();
+        let mut all: Vec<_> = containers.iter().map(|_| Progress::new()).collect();
         // Those that both filter and rewrite keep their instance in between.
         let mut kept = Vec::new();
-        for member in &self.members {
-            let mut session = Session::new(&self.engine, &member.policy, pod, &member.durations);
-            if let Some(export) = &member.policy.exports.filter {
-                let open = stages.iter_mut().zip(containers).filter(|(stage, _)| matches!(stage, Stage::Open));
-                for (stage, container) in open {
-                    *stage = match session.filter(export, container) {
-                        Ok(types::Verdict::Pass) => Stage::Open,
-                        Ok(types::Verdict::Cache) => Stage::Cached,
-                        Ok(types::Verdict::Ignore(reason)) => Stage::Decided(ignored(&member.policy, &reason)),
-                        Err(failure) => Stage::Decided(self.failed(&mut session, &member.policy, container, &failure)),
-                    };
+        for seat in &self.seats {
+            let policy = &seat.member.policy;
+            let mut session = Session::new(&self.engine, &self.observer, seat, pod);
+            if let Some(export) = &policy.component.asked().filter {
+                let open = all.iter_mut().zip(containers).filter(|(progress, _)| matches!(progress.stage, Stage::Open));
+                for (progress, container) in open {
+                    match session.filter(export, container) {
+                        Ok(types::Verdict::Pass) => {}
+                        Ok(types::Verdict::Cache) => progress.cached(policy),
+                        Ok(types::Verdict::Ignore(reason)) => progress.ignored(policy, &reason),
+                        Err(failure) => progress.failed(&mut session, container, &failure),
+                    }
                 }
             }
-            kept.extend(member.policy.exports.rewrite.as_ref().map(|export| (member, export, session)));
+            kept.extend(policy.component.asked().rewrite.as_ref().map(|export| (policy, export, session)));
         }
-        for (member, export, mut session) in kept {
-            let cached = stages.iter_mut().zip(containers).filter(|(stage, _)| matches!(stage, Stage::Cached));
-            for (stage, container) in cached {
-                *stage = match session.rewrite(export, container) {
-                    Ok(None) => Stage::Cached,
-                    Ok(Some(new)) => Stage::Decided(Verdict {
-                        decision: Decision::Rewritten { image: new.image, source: new.source },
-                        policy: Some(member.policy.name().to_owned()),
-                        warnings: Vec::new(),
-                    }),
-                    Err(failure) => Stage::Decided(self.failed(&mut session, &member.policy, container, &failure)),
-                };
+        for (policy, export, mut session) in kept {
+            let cached = all.iter_mut().zip(containers).filter(|(progress, _)| matches!(progress.stage, Stage::Cached));
+            for (progress, container) in cached {
+                match session.rewrite(export, container) {
+                    Ok(None) => {}
+                    Ok(Some(new)) => {
+                        progress.decided(policy, Decision::Rewritten { image: new.image, source: new.source });
+                    }
+                    Err(failure) => progress.failed(&mut session, container, &failure),
+                }
             }
         }
-        stages.into_iter().map(Stage::verdict).collect()
-    }
-
-    fn failed(
-        &self,
-        session: &mut Session<'_>,
-        policy: &Policy,
-        container: &ContainerFacts,
-        failure: &Failure,
-    ) -> Verdict {
-        let name = policy.name();
-        self.metrics.failed(name, failure.cause());
-        if session.fails_newly(failure.cause()) {
-            tracing::warn!(
-                policy = name,
-                cause = failure.cause().as_str(),
-                container = container.name,
-                image = %container.image,
-                %failure,
-                "image left alone: policy failed"
-            );
-        }
-        let words = format!("policy {name} {failure}");
-        let decision = Decision::LeftAlone { reason: words.clone() };
-        Verdict { decision, policy: Some(name.to_owned()), warnings: vec![words] }
+        all.into_iter().map(Progress::verdict).collect()
     }
 }
 
-impl Stage {
-    fn verdict(self) -> Verdict {
-        let left_alone = |reason: &str| {
-            let decision = Decision::LeftAlone { reason: reason.to_owned() };
-            Verdict { decision, policy: None, warnings: Vec::new() }
+impl Progress {
+    fn new() -> Self {
+        Self { stage: Stage::Open, cached_by: None, warnings: Vec::new() }
+    }
+
+    fn cached(&mut self, by: &Policy) {
+        self.stage = Stage::Cached;
+        self.cached_by = Some(by.name().to_owned());
+    }
+
+    fn ignored(&mut self, by: &Policy, reason: &str) {
+        let reason = match reason.trim() {
+            "" => format!("policy {} ignores it", by.name()),
+            reason => one_line(reason, 200),
         };
-        match self {
-            Self::Decided(verdict) => verdict,
-            Self::Open => left_alone("no policy asks for it to be cached"),
-            Self::Cached => left_alone("it is to be cached, but no policy says under which reference"),
-        }
+        self.decided(by, Decision::LeftAlone { reason });
     }
-}
 
-fn ignored(policy: &Policy, reason: &str) -> Verdict {
-    let reason = match reason.trim() {
-        "" => format!("policy {} ignores it", policy.name()),
-        reason => one_line(reason, 200),
-    };
-    let decision = Decision::LeftAlone { reason };
-    Verdict { decision, policy: Some(policy.name().to_owned()), warnings: Vec::new() }
+    fn decided(&mut self, by: &Policy, decision: Decision) {
+        self.stage = Stage::Decided(decision, by.name().to_owned());
+    }
+
+    fn failed(&mut self, session: &mut Session<'_>, container: &ContainerFacts, failure: &Failure) {
+        let member = session.member();
+        let words = format!("policy {} {failure}", member.policy.name());
+        session.failed(container, failure.cause(), &words);
+        if member.on_error == OnError::Leave {
+            self.decided(&member.policy, Decision::LeftAlone { reason: words.clone() });
+        }
+        self.warnings.push(words);
+    }
+
+    fn verdict(self) -> Verdict {
+        let left_alone = |reason: &str| (Decision::LeftAlone { reason: reason.to_owned() }, None);
+        let (decision, policy) = match self.stage {
+            Stage::Decided(decision, policy) => (decision, Some(policy)),
+            Stage::Open => left_alone("no policy asks for it to be cached"),
+            Stage::Cached => left_alone("it is to be cached, but no policy says under which reference"),
+        };
+        Verdict { decision, policy, cached_by: self.cached_by, warnings: self.warnings }
+    }
 }
 
 /// A verdict for when nobody could be asked.
 fn unasked(words: String) -> Verdict {
-    Verdict { decision: Decision::LeftAlone { reason: words.clone() }, policy: None, warnings: vec![words] }
+    let decision = Decision::LeftAlone { reason: words.clone() };
+    Verdict { decision, policy: None, cached_by: None, warnings: vec![words] }
 }

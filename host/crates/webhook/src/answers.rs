@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::conclusion::{Conclusion, Tally, conclude};
-use crate::inquiry::examine;
+use crate::inquiry::{Examined, examine};
 use crate::review::{Malformed, parse};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -55,7 +55,7 @@ fn annotation(pod: &Value) -> Value {
 }
 
 fn verdict(decision: Decision) -> Verdict {
-    Verdict { decision, policy: Some("a-policy".to_owned()), warnings: Vec::new() }
+    Verdict { decision, policy: Some("a-policy".to_owned()), cached_by: None, warnings: Vec::new() }
 }
 
 fn rewritten(image: &str, source: &str) -> Verdict {
@@ -102,7 +102,7 @@ impl Answer {
         let body = serde_json::to_vec(review).unwrap();
         let request = parse(&body).unwrap();
         let node = NodeAddress::default();
-        let mut inquiry = examine(&request, &node).unwrap()?;
+        let Examined::Inquiry(mut inquiry) = examine(&request, &node).unwrap() else { return None };
         let asked = inquiry.take_questions();
         let Conclusion { patch, warnings, tally, .. } = conclude(&inquiry, &decide(&asked), &node);
         let mut pod = review["request"]["object"].clone();
@@ -264,7 +264,7 @@ fn policies_are_told_about_the_pod() {
     object["spec"]["serviceAccountName"] = json!("runner");
     let body = serde_json::to_vec(&review("CREATE", "", &object, None)).unwrap();
     let request = parse(&body).unwrap();
-    let mut inquiry = examine(&request, &NodeAddress::default()).unwrap().unwrap();
+    let Examined::Inquiry(mut inquiry) = examine(&request, &NodeAddress::default()).unwrap() else { panic!("passed") };
     let PodFacts { namespace, name, labels, annotations, service_account, owner, json } = inquiry.facts("team-a");
     assert_eq!((namespace.as_str(), name.as_deref(), service_account.as_str()), ("team-a", Some("web-1"), "runner"));
     assert_eq!((labels["app"].as_str(), annotations["note"].as_str()), ("web \u{1f578}", "a\nb"));

@@ -2,7 +2,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use cache_registry_core::{ContainerFacts, PodFacts, Verdict};
-use cache_registry_policy::PolicySet;
+use cache_registry_policy::Policies;
 
 /// Who decides on images: the policies, or whatever a test or a measurement puts in their place.
 pub trait Decide: Send + Sync + 'static {
@@ -11,9 +11,9 @@ pub trait Decide: Send + Sync + 'static {
     fn decide(&self, pod: Arc<PodFacts>, containers: Vec<ContainerFacts>) -> impl Future<Output = Vec<Verdict>> + Send;
 }
 
-impl Decide for PolicySet {
+impl Decide for Policies {
     async fn decide(&self, pod: Arc<PodFacts>, containers: Vec<ContainerFacts>) -> Vec<Verdict> {
-        // The set's own method, which takes precedence over this one.
+        // Their own method, which takes precedence over this one.
         Self::decide(self, pod, containers).await
     }
 }

@@ -33,11 +33,11 @@ impl Decide for Fake {
         let verdict = |container: ContainerFacts| {
             if container.image.repository().ends_with("broken") {
                 let decision = Decision::LeftAlone { reason: "a policy failed".to_owned() };
-                return Verdict { decision, policy: None, warnings: vec!["é\n".repeat(400)] };
+                return Verdict { decision, policy: None, cached_by: None, warnings: vec!["é\n".repeat(400)] };
             }
             let image = NodeAddress::default().of(&container.image);
             let decision = Decision::Rewritten { image, source: container.image };
-            Verdict { decision, policy: Some("fake".to_owned()), warnings: Vec::new() }
+            Verdict { decision, policy: Some("fake".to_owned()), cached_by: None, warnings: Vec::new() }
         };
         containers.into_iter().map(verdict).collect()
     }

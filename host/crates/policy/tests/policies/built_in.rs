@@ -3,23 +3,30 @@
 use std::sync::Arc;
 
 use cache_registry_core::{ContainerFacts, ContainerKind, Decision, NodeAddress, PodFacts, PullPolicy, Verdict};
-use cache_registry_policy::{LoadError, Metrics, PolicySet, built_in};
-use prometheus_client::registry::Registry;
+use cache_registry_policy::{Engine, HostFacts, PolicySet, built_in};
 use rstest::rstest;
 
-use crate::{cached, container, decide, engine, ignored};
+use crate::{LIMITS, cached, container, decide, ignored, nobody};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+fn set() -> PolicySet {
+    let facts = HostFacts { own_registries: own_registries(), ..HostFacts::default() };
+    PolicySet::built_in(Engine::new(&LIMITS, facts).unwrap(), nobody()).unwrap()
+}
+
 fn own_registries() -> Vec<String> {
-    vec!["cache.example".to_owned(), "registry.svc:5000".to_owned()]
+    vec!["Cache.example".to_owned(), "registry.svc:5000".to_owned()]
 }
 
 /// The built-in policies as plain functions.
 fn natively(container: &ContainerFacts) -> Verdict {
     let node = NodeAddress::default();
-    let settings = built_in::default_filter_settings(&own_registries());
-    let rules = default_filter::Rules::new(node.authority().to_owned(), &settings);
+    let rules = default_filter::Rules::new(
+        node.authority().to_owned(),
+        own_registries().iter().map(|host| host.to_ascii_lowercase()).collect(),
+        "",
+    );
     let image = &container.image;
     let (registry, repository) = (image.registry().to_owned(), image.repository().to_owned());
     let (tag, digest) = (image.tag().map(ToOwned::to_owned), image.digest().map(ToString::to_string));
@@ -49,7 +56,8 @@ fn natively(container: &ContainerFacts) -> Verdict {
                 default_rewrite::rewritten(&image, |source| Ok(node.of(&source.parse().unwrap()).to_string())).unwrap();
             let (image, source) = (rewritten.image.parse().unwrap(), rewritten.source.parse().unwrap());
             let decision = Decision::Rewritten { image, source };
-            Verdict { decision, policy: Some("default-rewrite".to_owned()), warnings: Vec::new() }
+            let [cached_by, policy] = built_in::NAMES.map(|name| Some(name.to_owned()));
+            Verdict { decision, policy, cached_by, warnings: Vec::new() }
         }
     }
 }
@@ -79,8 +87,7 @@ async fn components_decide_as_the_native_functions_do(
     #[case] pull_policy: PullPolicy,
     #[case] ignored_for: Option<&str>,
 ) {
-    let metrics = Metrics::register(&mut Registry::default());
-    let set = PolicySet::built_in(engine(), &own_registries(), metrics).unwrap();
+    let set = set();
     let container = ContainerFacts { pull_policy, ..container(image) };
     let expected = ignored_for.map_or_else(|| cached(image), |reason| ignored("default-filter", reason));
     assert_eq!(natively(&container), expected);
@@ -93,26 +100,24 @@ async fn components_decide_as_the_native_functions_do(
 #[case(ContainerKind::Ephemeral)]
 #[tokio::test]
 async fn containers_of_every_kind_are_cached(#[case] kind: ContainerKind) {
-    let metrics = Metrics::register(&mut Registry::default());
-    let set = PolicySet::built_in(engine(), &[], metrics).unwrap();
+    let set = set();
     let container = ContainerFacts { kind, ..container("a:1") };
     assert_eq!(set.decide(Arc::new(PodFacts::default()), vec![container]).await, [cached("a:1")]);
 }
 
 #[tokio::test]
 async fn each_container_has_its_verdict_in_its_place() {
-    let metrics = Metrics::register(&mut Registry::default());
-    let set = PolicySet::built_in(engine(), &own_registries(), metrics).unwrap();
+    let set = set();
     let own = ignored("default-filter", "cache.example is the cache's own registry");
     assert_eq!(decide(&set, &["a:1", "cache.example/b:1", "c:1"]).await, [cached("a:1"), own, cached("c:1")]);
     assert_eq!(decide(&set, &[]).await, []);
 }
 
 #[test]
-fn a_wrong_registry_host_is_refused_at_load() {
-    let metrics = Metrics::register(&mut Registry::default());
-    let error = PolicySet::built_in(engine(), &["http://registry.svc".to_owned()], metrics).unwrap_err();
-    assert!(matches!(&error, LoadError::Settings(text) if text.contains("line 1: \"http://registry.svc\"")), "{error}");
+fn a_wrong_registry_host_is_refused_at_the_start() {
+    let facts = HostFacts { own_registries: vec!["http://registry.svc".to_owned()], ..HostFacts::default() };
+    let error = Engine::new(&LIMITS, facts).unwrap_err().to_string();
+    assert!(error.contains("\"http://registry.svc\" is not a registry host"), "{error}");
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cache_registry_core::{Decision, NodeAddress};
-use cache_registry_policy::{Engine, Limits};
+use cache_registry_core::Decision;
+use cache_registry_policy::Limits;
 
 use crate::guest;
-use crate::{LIMITS, cached, decide, engine, failed, policy, set_of};
+use crate::{LIMITS, cached, decide, engine, engine_with, failed, policy, set_of};
 
 const LOOP: &str = "(loop $forever (br $forever))";
 
@@ -65,7 +65,7 @@ async fn a_guest_does_not_hold_up_the_thread_that_asks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_waits_too_long_for_its_turn_is_left_alone() {
     let limits = Limits { concurrency: 1, time: Duration::from_millis(500), wait: Duration::from_millis(50), ..LIMITS };
-    let engine = Engine::new(&limits, NodeAddress::default()).unwrap();
+    let engine = engine_with(&limits);
     let looping = set_of(&engine, vec![policy(&engine, "guest", &guest::filter(LOOP))]);
     let both = tokio::join!(decide(&looping, &["a:1"]), decide(&looping, &["b:1", "c:1"]));
     assert_eq!(both.0, [failed("policy guest took longer than 500ms")]);

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cache_registry_core::{NodeAddress, PodFacts};
-use cache_registry_policy::{Engine, Limits, Metrics, PolicySet, built_in};
+use cache_registry_core::PodFacts;
+use cache_registry_policy::{Engine, HostFacts, Limits, Member, Metrics, PolicySet, built_in};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use rstest::rstest;
 
 use crate::guest::{self, Answer};
-use crate::{LIMITS, cached, container, decide, engine, failed, policy, set_of, set_with};
+use crate::{LIMITS, cached, container, decide, engine, failed, failed_after, policy, set_of, set_with};
 
 const LOOP: &str = "(loop $forever (br $forever))";
 
@@ -94,15 +94,16 @@ async fn a_text_that_is_none_breaks_the_contract() {
 #[tokio::test]
 async fn a_reference_that_leads_nowhere_is_not_used(#[case] image: &str, #[case] source: &str, #[case] warning: &str) {
     let set = set_with(&guest::rewriter_answering(&Answer::Rewritten { image, source }));
-    assert_eq!(decide(&set, &["a:1"]).await, [failed(warning)]);
+    assert_eq!(decide(&set, &["a:1"]).await, [failed_after("default-filter", warning)]);
 }
 
 #[tokio::test]
 async fn an_error_of_a_policy_is_quoted_in_one_bounded_line() {
     let set = set_with(&guest::rewriter_answering(&Answer::Error("no\r\nmirror")));
-    assert_eq!(decide(&set, &["a:1"]).await, [failed("policy guest failed: no  mirror")]);
+    assert_eq!(decide(&set, &["a:1"]).await, [failed_after("default-filter", "policy guest failed: no  mirror")]);
     let set = set_with(&guest::rewriter_answering(&Answer::Error(&"é".repeat(1000))));
-    assert_eq!(decide(&set, &["a:1"]).await, [failed(&format!("policy guest failed: {}…", "é".repeat(100)))]);
+    let bounded = format!("policy guest failed: {}…", "é".repeat(100));
+    assert_eq!(decide(&set, &["a:1"]).await, [failed_after("default-filter", &bounded)]);
 }
 
 /// The guest traps for one repository, which it knows by the length of its name.
@@ -139,7 +140,8 @@ async fn filter_and_rewrite_share_the_time() {
     let loops = format!("(if (i32.eq (local.get 8) (i32.const {})) (then {LOOP}))", "library/endless".len());
     let set = set_with(&guest::filter_and_rewriter(&Answer::Cache.data(), &loops, "unreachable"));
     let verdicts = decide(&set, &["a:1", "endless:1"]).await;
-    assert_eq!(verdicts, vec![failed("policy guest took longer than 200ms"); 2]);
+    let words = "policy guest took longer than 200ms";
+    assert_eq!(verdicts, [failed_after("guest", words), failed(words)]);
 }
 
 #[tokio::test]
@@ -155,9 +157,9 @@ async fn one_failure_leaves_the_other_policies_of_the_set_alone() {
 #[test]
 fn limits_that_cannot_be_kept_are_refused() {
     for limits in [Limits { concurrency: 0, ..LIMITS }, Limits { time: Duration::ZERO, ..LIMITS }] {
-        assert!(Engine::new(&limits, NodeAddress::default()).is_err(), "{limits:?}");
+        assert!(Engine::new(&limits, HostFacts::default()).is_err(), "{limits:?}");
     }
-    assert!(Engine::new(&Limits::default(), NodeAddress::default()).is_ok());
+    assert!(Engine::new(&Limits::default(), HostFacts::default()).is_ok());
 }
 
 #[tokio::test]
@@ -165,8 +167,9 @@ async fn failures_and_durations_are_counted() {
     let engine = engine();
     let mut registry = Registry::default();
     let mut policies = vec![policy(&engine, "guest", &guest::filter("unreachable"))];
-    policies.extend(built_in::load(&engine, &[]).unwrap());
-    let set = PolicySet::new(engine, policies, Metrics::register(&mut registry)).unwrap();
+    policies.extend(built_in::load(&engine).unwrap());
+    let members = policies.into_iter().map(Member::from).collect();
+    let set = PolicySet::new(engine, members, Metrics::register(&mut registry).into()).unwrap();
     let containers = vec![container("a:1"), container("b:1")];
     set.decide(Arc::new(PodFacts::default()), containers).await;
     let mut text = String::new();

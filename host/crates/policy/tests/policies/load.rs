@@ -3,10 +3,10 @@
 use rstest::rstest;
 
 use crate::guest::{self, Answer};
-use crate::{decide, engine, failed, set_with};
+use crate::{decide, engine, failed, load, set_with};
 
 fn refusal(wasm: &[u8]) -> String {
-    match engine().load("guest", wasm, "the settings") {
+    match load(&engine(), "guest", wasm, "the settings") {
         Ok(_) => panic!("it was accepted"),
         Err(error) => error.to_string(),
     }
@@ -106,7 +106,7 @@ fn settings_that_the_policy_refuses() {
 
 #[test]
 fn settings_that_the_policy_accepts() {
-    assert!(engine().load("guest", &checking(&Answer::Pass.data(), ""), "").is_ok());
+    assert!(load(&engine(), "guest", &checking(&Answer::Pass.data(), ""), "").is_ok());
 }
 
 #[rstest]
@@ -144,7 +144,7 @@ async fn settings_are_handed_over_as_they_are() {
         ),
     );
     let engine = engine();
-    let policy = engine.load("guest", &settings, "a: [1,\t2]").unwrap();
+    let policy = load(&engine, "guest", &settings, "a: [1,\t2]").unwrap();
     let set = crate::set_of(&engine, vec![policy.into()]);
     assert_eq!(decide(&set, &["a:1"]).await, [crate::ignored("guest", "a: [1, 2]")]);
 }

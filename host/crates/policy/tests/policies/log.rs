@@ -8,7 +8,7 @@ use cache_registry_policy::LoadError;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::guest::{self};
-use crate::{decide, engine, set_with};
+use crate::{decide, engine, load, set_with};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -50,7 +50,7 @@ fn logged(body: &str) -> (String, Result<(), LoadError>) {
     let wasm = guest::component(&["check", "filter"], &format!("{text} {check} {filter}"));
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
-    let loaded = tracing::subscriber::with_default(subscriber, || engine().load("guest", &wasm, ""));
+    let loaded = tracing::subscriber::with_default(subscriber, || load(&engine(), "guest", &wasm, ""));
     (lines.text(), loaded.map(drop))
 }
 

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use cache_registry_core::{Decision, Verdict};
-use cache_registry_policy::{MOST_POLICIES, Metrics, PolicySet};
-use prometheus_client::registry::Registry;
+use cache_registry_policy::{MOST_POLICIES, Member, Policy, PolicySet};
 
 use crate::guest::{Answer, filter, filter_and_rewriter, filter_answering, rewriter_answering};
-use crate::{cached, decide, engine, ignored, policy, set_of};
+use crate::{cached, decide, engine, ignored, nobody, policy, set_of};
 
 #[tokio::test]
 async fn the_first_filter_that_does_not_pass_decides() {
@@ -18,7 +17,8 @@ async fn the_first_filter_that_does_not_pass_decides() {
     let order = |policies: &[&Arc<_>]| set_of(&engine, policies.iter().map(|policy| Arc::clone(policy)).collect());
     let no = ignored("ignore", "not this one");
     assert_eq!(decide(&order(&[&pass, &ignore, &cache]), &["a:1"]).await, [no]);
-    assert_eq!(decide(&order(&[&pass, &cache, &ignore]), &["a:1"]).await, [cached("a:1")]);
+    let by_cache = Verdict { cached_by: Some("cache".to_owned()), ..cached("a:1") };
+    assert_eq!(decide(&order(&[&pass, &cache, &ignore]), &["a:1"]).await, [by_cache]);
 }
 
 #[tokio::test]
@@ -33,22 +33,23 @@ async fn the_first_rewriter_with_an_answer_decides() {
         image: "localhost:7439/mirror.example/a:2".parse().unwrap(),
         source: "mirror.example/a:2".parse().unwrap(),
     };
-    let expected = Verdict { decision, policy: Some("first".to_owned()), warnings: Vec::new() };
+    let cached_by = Some("default-filter".to_owned());
+    let expected = Verdict { decision, policy: Some("first".to_owned()), cached_by, warnings: Vec::new() };
     assert_eq!(decide(&set, &["a:1"]).await, [expected]);
 }
 
 #[tokio::test]
 async fn where_nobody_decides_the_image_is_left_alone() {
     let engine = engine();
-    let set = |policies| PolicySet::new(engine.clone(), policies, Metrics::register(&mut Registry::default())).unwrap();
+    let set = |policy: Arc<Policy>| PolicySet::new(engine.clone(), vec![policy.into()], nobody()).unwrap();
     let reason_of = |verdicts: Vec<Verdict>| match &verdicts.first().unwrap().decision {
         Decision::LeftAlone { reason } => reason.clone(),
         other @ Decision::Rewritten { .. } => panic!("{other:?}"),
     };
     let pass = policy(&engine, "pass", &filter_answering(&Answer::Pass));
     let cache = policy(&engine, "cache", &filter_answering(&Answer::Cache));
-    assert_eq!(reason_of(decide(&set(vec![pass]), &["a:1"]).await), "no policy asks for it to be cached");
-    let reason = reason_of(decide(&set(vec![cache]), &["a:1"]).await);
+    assert_eq!(reason_of(decide(&set(pass), &["a:1"]).await), "no policy asks for it to be cached");
+    let reason = reason_of(decide(&set(cache), &["a:1"]).await);
     assert_eq!(reason, "it is to be cached, but no policy says under which reference");
 }
 
@@ -89,13 +90,13 @@ async fn a_reason_is_one_bounded_line_and_never_empty() {
 #[tokio::test]
 async fn a_full_set_of_policies_that_do_both_fits_the_pool() {
     let engine = engine();
-    let metrics = || Metrics::register(&mut Registry::default());
     // Without an answer's bytes, a filter passes and a rewriter has no opinion; the mark keeps them apart.
     let both = policy(&engine, "both", &filter_and_rewriter("", "", ""));
-    assert!(PolicySet::new(engine.clone(), vec![both.clone(); MOST_POLICIES + 1], metrics()).is_err());
+    assert!(PolicySet::new(engine.clone(), vec![both.clone().into(); MOST_POLICIES + 1], nobody()).is_err());
     let mut policies = vec![both; MOST_POLICIES - 2];
-    policies.extend(cache_registry_policy::built_in::load(&engine, &[]).unwrap());
-    let set = PolicySet::new(engine, policies, metrics()).unwrap();
+    policies.extend(cache_registry_policy::built_in::load(&engine).unwrap());
+    let members = policies.into_iter().map(Member::from).collect();
+    let set = PolicySet::new(engine, members, nobody()).unwrap();
     let requests: Vec<_> = (0..64)
         .map(|_| {
             tokio::spawn({
