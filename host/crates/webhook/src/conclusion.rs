@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use cache_registry_api::labels::{IMAGES_ANNOTATION, REWRITTEN_LABEL, REWRITTEN_VALUE};
 use cache_registry_api::{ImageEntry, ImagesAnnotation, Outcome};
 use cache_registry_core::{ContainerKind, Decision, NodeAddress, Reference, Verdict};
@@ -21,6 +19,10 @@ pub(crate) struct Conclusion {
     pub(crate) found_here: Vec<String>,
     /// What was decided for each image that was looked at, for the metrics.
     pub(crate) tally: Vec<Tally>,
+    /// What the image of each subject becomes, in their order; `None` where it stays.
+    pub(crate) images: Vec<Option<String>>,
+    /// What is on record for the containers.
+    pub(crate) record: ImagesAnnotation,
 }
 
 /// What was decided for one image.
@@ -45,14 +47,15 @@ pub(crate) enum Tally {
 /// away one that is not true, and writes the annotation.
 pub(crate) fn conclude(inquiry: &Inquiry<'_>, verdicts: &[Verdict], node: &NodeAddress) -> Conclusion {
     let mut conclusion = Conclusion::default();
-    let mut entries = BTreeMap::new();
     for subject in &inquiry.subjects {
         let Settled { entry, image, warnings, found_here, tally } = settle(subject, verdicts, node);
-        if let Some(image) = image.filter(|image| *image != subject.image) {
+        let image = image.filter(|image| *image != subject.image);
+        if let Some(image) = &image {
             conclusion.patch.0.extend(replace_image(subject, image));
         }
+        conclusion.images.push(image);
         if let Some(entry) = entry {
-            entries.insert(subject.name.clone(), entry);
+            conclusion.record.0.insert(subject.name.clone(), entry);
         }
         for warning in warnings {
             conclusion.warnings.push(format!("container {}: {warning}", subject.name));
@@ -63,19 +66,31 @@ pub(crate) fn conclude(inquiry: &Inquiry<'_>, verdicts: &[Verdict], node: &NodeA
         conclusion.tally.extend(tally);
     }
     if inquiry.records {
-        if let Some(operations) = record(&inquiry.pod, &ImagesAnnotation(entries)) {
+        if let Some(operations) = record(&inquiry.pod, &conclusion.record) {
             conclusion.patch.0.extend(operations);
         } else {
-            // Without the record nobody would know what to fill the cache from.
-            conclusion.patch = Patch::default();
-            conclusion.tally.fill(Tally::LeftAlone);
-            conclusion.warn("images left alone: the pod's annotations leave no room for ours".to_owned());
+            conclusion.leave_all(inquiry);
         }
     }
     conclusion
 }
 
 impl Conclusion {
+    /// Without the record nobody would know what to fill the cache from.
+    fn leave_all(&mut self, inquiry: &Inquiry<'_>) {
+        const WHY: &str = "the pod's annotations leave no room for ours";
+        self.patch = Patch::default();
+        self.tally.fill(Tally::LeftAlone);
+        for (subject, image) in inquiry.subjects.iter().zip(&mut self.images) {
+            if image.take().is_some() {
+                let outcome = Outcome::LeftAlone(WHY.to_owned());
+                let entry = ImageEntry { original: subject.image.clone(), outcome };
+                self.record.0.insert(subject.name.clone(), entry);
+            }
+        }
+        self.warn(format!("images left alone: {WHY}"));
+    }
+
     fn warn(&mut self, warning: String) {
         self.warnings.push(warning.clone());
         self.found_here.push(warning);
@@ -169,7 +184,7 @@ fn usable<'v>(verdict: &'v Verdict, node: &NodeAddress) -> Result<(&'v Reference
     Ok((image, source))
 }
 
-fn replace_image(subject: &Subject, image: String) -> [PatchOperation; 2] {
+fn replace_image(subject: &Subject, image: &str) -> [PatchOperation; 2] {
     let list = match subject.kind {
         ContainerKind::Init => "initContainers",
         ContainerKind::Regular => "containers",
@@ -178,7 +193,7 @@ fn replace_image(subject: &Subject, image: String) -> [PatchOperation; 2] {
     let path = PointerBuf::from_tokens(["spec", list, &subject.index.to_string(), "image"]);
     [
         PatchOperation::Test(TestOperation { path: path.clone(), value: Value::String(subject.image.clone()) }),
-        PatchOperation::Replace(ReplaceOperation { path, value: Value::String(image) }),
+        PatchOperation::Replace(ReplaceOperation { path, value: Value::String(image.to_owned()) }),
     ]
 }
 

@@ -7,6 +7,34 @@ use cache_registry_core::{ContainerFacts, ContainerKind, NodeAddress, PodFacts, 
 use crate::pod::{Container, Pod};
 use crate::review::{Malformed, Request};
 
+/// What there is to do about a review.
+#[derive(Debug)]
+pub(crate) enum Examined<'a> {
+    /// There are images to decide on.
+    Inquiry(Inquiry<'a>),
+    /// Nothing: the answer is "allowed" without a patch.
+    Passed(Passed<'a>),
+}
+
+/// A review about which nothing is done.
+#[derive(Debug)]
+pub(crate) struct Passed<'a> {
+    pub(crate) why: Pass,
+    /// The pod that is left as it is, where the review is about one.
+    pub(crate) pod: Option<Pod<'a>>,
+}
+
+/// Why nothing is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// No image comes with such an operation.
+    Operation,
+    /// Its author wants the pod left alone.
+    OptedOut,
+    /// It shows a static pod.
+    Mirror,
+}
+
 /// The containers that a review is about, and the questions that it puts to the policies.
 #[derive(Debug)]
 pub(crate) struct Inquiry<'a> {
@@ -68,23 +96,22 @@ enum Scope {
 /// - A pod that is updated: those whose image differs from what it was. The others run already, and one that was
 ///   never rewritten must not be restarted by us; what is on record for them is kept, from the pod as it was.
 /// - `pods/ephemeralcontainers`: ephemeral ones whose image differs from what it was.
-/// - Anything else (a deletion, another subresource), and a pod that opted out or mirrors a static pod: `None`, the
-///   answer is "allowed" without a patch.
+/// - Anything else (a deletion, another subresource), and a pod that opted out or mirrors a static pod, is passed.
 ///
 /// An image on the node address is no question for a policy: it is where a rewrite leads to. What is on record for it
 /// stands if it leads to this very image; without a record (an operator copied a rewritten pod's spec, say) the
 /// source is read from the address, so that the image is kept in the cache for this pod too.
-pub(crate) fn examine<'a>(request: &Request<'a>, node: &NodeAddress) -> Result<Option<Inquiry<'a>>, Malformed> {
+pub(crate) fn examine<'a>(request: &Request<'a>, node: &NodeAddress) -> Result<Examined<'a>, Malformed> {
     let scope = match (&*request.operation, request.sub_resource()) {
         ("CREATE", "") => Scope::Created,
         ("UPDATE", "") => Scope::Updated,
         ("UPDATE", "ephemeralcontainers") => Scope::EphemeralContainers,
-        _ => return Ok(None),
+        _ => return Ok(Examined::Passed(Passed { why: Pass::Operation, pod: None })),
     };
     let (pod, json) = request.pod()?;
     let before = if scope == Scope::Created { None } else { Some(request.pod_before()?) };
-    if pod.opted_out() || pod.mirrors_a_static_pod() {
-        return Ok(None);
+    if let Some(why) = pass(&pod) {
+        return Ok(Examined::Passed(Passed { why, pod: Some(pod) }));
     }
 
     let mut claims = pod.claims();
@@ -104,7 +131,14 @@ pub(crate) fn examine<'a>(request: &Request<'a>, node: &NodeAddress) -> Result<O
         subjects.push(Subject { name: name.to_owned(), kind, index, image: image.to_owned(), standing });
     }
     let records = scope != Scope::EphemeralContainers;
-    Ok(Some(Inquiry { pod, subjects, records, json, questions }))
+    Ok(Examined::Inquiry(Inquiry { pod, subjects, records, json, questions }))
+}
+
+fn pass(pod: &Pod<'_>) -> Option<Pass> {
+    if pod.opted_out() {
+        return Some(Pass::OptedOut);
+    }
+    pod.mirrors_a_static_pod().then_some(Pass::Mirror)
 }
 
 impl Inquiry<'_> {

@@ -15,6 +15,8 @@
 //! is not understood. What is not a review at all gets an HTTP error with the reason, which the API server logs, and
 //! which by `failurePolicy: Ignore` leaves the pod alone too.
 //!
+//! [`explain`] takes the same way without HTTP, for people who want to know what would be answered and why.
+//!
 //! [`Server`] is the HTTPS around it: on `axum-server`, which swaps the whole TLS configuration for new handshakes, so
 //! that a changed certificate is served without a connection being closed.
 
@@ -22,7 +24,9 @@
 mod answers;
 mod certificate;
 mod conclusion;
+mod consider;
 mod decide;
+mod explain;
 mod inquiry;
 mod metrics;
 mod pod;
@@ -33,6 +37,7 @@ mod warnings;
 
 pub use certificate::CertificateError;
 pub use decide::Decide;
+pub use explain::{ExplainedContainer, Explanation, NoPod, NoReview, explain};
 pub use metrics::Metrics;
 pub use router::router;
 pub use server::{Config, Server, SetupError};

@@ -25,7 +25,7 @@ pub(crate) struct Request<'a> {
     #[serde(borrow, default)]
     pub(crate) sub_resource: Option<Text<'a>>,
     #[serde(borrow, default)]
-    pub(crate) namespace: Option<Text<'a>>,
+    namespace: Option<Text<'a>>,
     #[serde(borrow)]
     kind: GroupVersionKind<'a>,
     #[serde(borrow, default)]
@@ -88,6 +88,11 @@ impl<'a> Request<'a> {
     /// The pod before an update.
     pub(crate) fn pod_before(&self) -> Result<Pod<'a>, Malformed> {
         Ok(read("oldObject", self.old_object)?.0)
+    }
+
+    /// Empty for an object that is in none.
+    pub(crate) fn namespace(&self) -> &str {
+        text(self.namespace.as_ref())
     }
 
     /// Empty for the pod itself.

@@ -7,12 +7,11 @@ use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use cache_registry_core::{ContainerFacts, NodeAddress, PodFacts, Verdict};
+use cache_registry_core::NodeAddress;
 use json_patch::Patch;
 
-use crate::conclusion::conclude;
+use crate::consider::{Considered, consider};
 use crate::decide::Decide;
-use crate::inquiry::{Inquiry, examine};
 use crate::metrics::{Metrics, Outcome};
 use crate::review::{self, Malformed};
 use crate::warnings;
@@ -102,32 +101,23 @@ fn is_json(headers: &HeaderMap) -> bool {
 impl<D: Decide> Webhook<D> {
     async fn answer(&self, body: &[u8]) -> Result<(Outcome, Vec<u8>), Refusal> {
         let request = review::parse(body)?;
-        let namespace = request.namespace.as_deref().unwrap_or_default();
-        let Some(mut inquiry) = examine(&request, &self.node)? else {
-            let answer = review::allowed(&request.uid, &Patch::default(), &[]).map_err(Refusal::Unwritten)?;
-            return Ok((Outcome::Passed, answer));
+        let (inquiry, conclusion) = match consider(&request, &*self.decide, &self.node).await? {
+            Considered::Concluded { inquiry, conclusion, .. } => (inquiry, conclusion),
+            Considered::Passed(_) => {
+                let answer = review::allowed(&request.uid, &Patch::default(), &[]).map_err(Refusal::Unwritten)?;
+                return Ok((Outcome::Passed, answer));
+            }
         };
-        let verdicts = self.verdicts(&mut inquiry, namespace).await;
-        let conclusion = conclude(&inquiry, &verdicts, &self.node);
         for tally in &conclusion.tally {
             self.metrics.count_image(*tally);
         }
         for warning in &conclusion.found_here {
-            tracing::warn!(namespace, pod = inquiry.pod.name(), warning, "image left alone");
+            tracing::warn!(namespace = request.namespace(), pod = inquiry.pod.name(), warning, "image left alone");
         }
         let outcome = if conclusion.patch.is_empty() { Outcome::Unchanged } else { Outcome::Patched };
         let warnings = warnings::fit(&conclusion.warnings);
         let answer = review::allowed(&request.uid, &conclusion.patch, &warnings).map_err(Refusal::Unwritten)?;
         Ok((outcome, answer))
-    }
-
-    async fn verdicts(&self, inquiry: &mut Inquiry<'_>, namespace: &str) -> Vec<Verdict> {
-        let questions: Vec<ContainerFacts> = inquiry.take_questions();
-        if questions.is_empty() {
-            return Vec::new();
-        }
-        let pod: PodFacts = inquiry.facts(namespace);
-        self.decide.decide(Arc::new(pod), questions).await
     }
 }
 
