@@ -23,7 +23,7 @@ set_by_link=(
 )
 ldflags="-s -w ${set_by_link[*]/#/-X }"
 
-key=$(cat build.sh {.,coredns,helm}/go.{mod,sum} coredns/main.go | sha256sum | cut -c1-12)
+key=$(cat build.sh {.,coredns,helm,oras}/go.{mod,sum} coredns/main.go | sha256sum | cut -c1-12)
 bin=${CACHE_REGISTRY_CACHE:-$HOME/.cache/cache-registry}/tools-$key
 mkdir -p "$bin"
 
@@ -37,6 +37,7 @@ tools=(
   etcd=go.etcd.io/etcd/server/v3
   registry=github.com/distribution/distribution/v3/cmd/registry
   crane=github.com/google/go-containerregistry/cmd/crane
+  oras=oras:oras.land/oras/cmd/oras
   containerd=github.com/containerd/containerd/v2/cmd/containerd
   coredns=coredns:.
   helm=helm:helm.sh/helm/v3/cmd/helm

@@ -1,5 +1,5 @@
 // The programs of the test bed, pinned as Cargo.lock pins crates. Those whose modules want other versions of the same
-// things have a go.mod of their own: helm, coredns.
+// things have a go.mod of their own: helm, coredns, oras.
 //
 // k8s.io/kubernetes requires its staging modules at v0.0.0 and replaces them with folders of its own
 // tree; a module that requires it has to replace each of them itself, v0.X.Y for v1.X.Y.
