@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
+use cache_registry_authoring::PolicyHost;
 use cache_registry_core::NodeAddress;
 use cache_registry_runtime::LogFormat;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -26,6 +26,9 @@ pub(crate) enum Command {
     Controllers(Controllers),
     /// Serves /v2/ to the node it runs on: the cache first, upstream when the cache can't
     Proxy(Proxy),
+    /// Helps to write policies, without a cluster: checks, tries and measures them, makes ConfigMaps of them
+    #[command(subcommand)]
+    Policy(cache_registry_authoring::Command),
     /// Prints the CustomResourceDefinitions, for kubectl apply
     Crds,
 }
@@ -41,15 +44,8 @@ pub(crate) struct Webhook {
     /// Private key of the certificate, PEM
     #[arg(long, env = "CACHE_REGISTRY_TLS_KEY", value_name = "FILE")]
     pub(crate) tls_key: PathBuf,
-    /// Registries that hold the cache itself, whose images are never cached: as they stand in references
-    #[arg(long, env = "CACHE_REGISTRY_REGISTRY_HOST", value_name = "HOST[:PORT]", value_delimiter = ',')]
-    pub(crate) registry_host: Vec<String>,
-    /// Time for one policy in one review: 50ms, 1s
-    #[arg(long, env = "CACHE_REGISTRY_POLICY_TIME", default_value = "50ms", value_parser = time)]
-    pub(crate) policy_time: Duration,
-    /// Memory for one policy in one review: 32Mi, 16777216
-    #[arg(long, env = "CACHE_REGISTRY_POLICY_MEMORY", default_value = "32Mi", value_parser = bytes)]
-    pub(crate) policy_memory: usize,
+    #[command(flatten)]
+    pub(crate) policies: PolicyHost,
     #[command(flatten)]
     pub(crate) node: Node,
     #[command(flatten)]
@@ -137,33 +133,6 @@ fn registry_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// A length of time: a whole number and `ms`, `s` or `m`.
-fn time(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: u64 = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        _ => return Err("expected a whole number and a unit, ms, s or m: 50ms".to_owned()),
-    };
-    let milliseconds = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit)).filter(|time| *time > 0);
-    milliseconds.map(Duration::from_millis).ok_or_else(|| "expected a whole number above 0 and a unit: 50ms".to_owned())
-}
-
-/// A number of bytes, with `Ki`, `Mi` or `Gi` as Kubernetes writes them.
-fn bytes(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor: usize = match &text[digits.len()..] {
-        "" => 1,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        _ => return Err("expected a number of bytes, or one with Ki, Mi or Gi: 32Mi".to_owned()),
-    };
-    let number: usize = digits.parse().map_err(|_| "expected a whole number of bytes: 32Mi".to_owned())?;
-    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(|| "expected between 1 and usize::MAX".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,17 +141,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn times_and_sizes_have_units() {
-        assert_eq!(time("50ms"), Ok(Duration::from_millis(50)));
-        assert_eq!(time("2s"), Ok(Duration::from_secs(2)));
-        assert!(time("50").is_err() && time("0s").is_err() && time("ms").is_err() && time("1h").is_err());
-        assert!(time("18446744073709551615m").is_err());
-        assert_eq!(bytes("32Mi"), Ok(32 << 20));
-        assert_eq!(bytes("100"), Ok(100));
-        assert!(bytes("32MB").is_err() && bytes("0").is_err() && bytes("99999999999999999999Gi").is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod run;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use cache_registry_authoring::Failure;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
             // The causes in one line and no backtrace, even where RUST_BACKTRACE is set: this is for an operator.
             // When standard error is gone there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "cache-registry: {error:#}");
-            ExitCode::FAILURE
+            error.downcast_ref::<Failure>().map_or(ExitCode::FAILURE, |failure| failure.exit_status().into())
         }
     }
 }

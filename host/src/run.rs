@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cache_registry_policy::{Engine, HostFacts, Limits, Observer, Policies, PolicySet};
+use cache_registry_policy::{Engine, HostFacts, Observer, Policies, PolicySet};
 use cache_registry_proxy::Proxy;
 use cache_registry_registry::{Connections, Registries, Timeouts};
 use cache_registry_runtime::{Admin, Readiness, Shutdown, telemetry};
@@ -22,8 +22,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Webhook(args) => webhook(args).await,
         Command::Controllers(args) => controllers(args).await,
         Command::Proxy(args) => proxy(args).await,
+        Command::Policy(command) => policy(command).await,
         Command::Crds => crds(),
     }
+}
+
+async fn policy(command: cache_registry_authoring::Command) -> anyhow::Result<()> {
+    cache_registry_authoring::log_to_standard_error();
+    Ok(command.run(&mut io::stdout().lock(), &mut io::stderr()).await?)
 }
 
 async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
@@ -33,8 +39,8 @@ async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
     let mut metrics = Metrics::default();
 
     let engine = Engine::new(
-        &Limits { time: args.policy_time, memory: args.policy_memory, ..Limits::default() },
-        HostFacts { node_address: args.node.node_address.clone(), own_registries: args.registry_host },
+        &args.policies.limits(),
+        HostFacts { node_address: args.node.node_address.clone(), own_registries: args.policies.registry_host },
     )?;
     let observer = Observer::from(cache_registry_policy::Metrics::register(&mut metrics));
     let policies = Policies::new(PolicySet::built_in(engine, observer)?);

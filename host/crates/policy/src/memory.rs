@@ -24,6 +24,11 @@ impl Memory {
     pub(crate) fn limited_to(limit: usize) -> Self {
         Self { limit, used: 0 }
     }
+
+    /// Bytes that the instance has.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
 }
 
 impl ResourceLimiter for Memory {

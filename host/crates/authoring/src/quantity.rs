@@ -1,0 +1,46 @@
+//! Values of flags: lengths of time and numbers of bytes, with their units.
+
+use std::time::Duration;
+
+/// A length of time: a whole number and `ms`, `s` or `m`.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err("expected a whole number and a unit, ms, s or m: 50ms".to_owned()),
+    };
+    let milliseconds = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit)).filter(|time| *time > 0);
+    milliseconds.map(Duration::from_millis).ok_or_else(|| "expected a whole number above 0 and a unit: 50ms".to_owned())
+}
+
+/// A number of bytes, with `Ki`, `Mi` or `Gi` as Kubernetes writes them.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: usize = match &text[digits.len()..] {
+        "" => 1,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return Err("expected a number of bytes, or one with Ki, Mi or Gi: 32Mi".to_owned()),
+    };
+    let number: usize = digits.parse().map_err(|_| "expected a whole number of bytes: 32Mi".to_owned())?;
+    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(|| "expected between 1 and usize::MAX".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_have_units() {
+        assert_eq!(time("50ms"), Ok(Duration::from_millis(50)));
+        assert_eq!(time("2s"), Ok(Duration::from_secs(2)));
+        assert!(time("50").is_err() && time("0s").is_err() && time("ms").is_err() && time("1h").is_err());
+        assert!(time("18446744073709551615m").is_err());
+        assert_eq!(bytes("32Mi"), Ok(32 << 20));
+        assert_eq!(bytes("100"), Ok(100));
+        assert!(bytes("32MB").is_err() && bytes("0").is_err() && bytes("99999999999999999999Gi").is_err());
+    }
+}
