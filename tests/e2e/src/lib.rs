@@ -6,6 +6,7 @@
 //! It is a test harness of its own and not the built-in one because a bed has to be taken down before the program
 //! ends, which a `static` never is.
 
+mod document;
 mod images;
 mod registry_data;
 mod webhook_client;
@@ -25,11 +26,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+pub use document::{Reader, Step, shows, steps};
 pub use images::{Published, publish, publish_large};
 pub use registry_data::{blob_file, content_digest};
 pub use webhook_client::{WebhookConnection, review_of};
 
-/// How long a test may take, beyond which it has failed.
+/// How long a test may take, beyond which it has failed, where its file says nothing else.
 const LONGEST_TEST: Duration = Duration::from_mins(2);
 
 /// A test: its name, and what it does with the bed.
@@ -71,6 +73,11 @@ enum Slot {
 
 /// Runs tests on one bed, which is started when the first of them is.
 pub fn run(options: Options, tests: Vec<Test>) -> Result<ExitCode> {
+    run_within(LONGEST_TEST, options, tests)
+}
+
+/// The same, for tests each of which may take as long as `longest`.
+pub fn run_within(longest: Duration, options: Options, tests: Vec<Test>) -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let runtime = Arc::new(Runtime::new()?);
@@ -79,7 +86,9 @@ pub fn run(options: Options, tests: Vec<Test>) -> Result<ExitCode> {
         let (runtime, slot) = (Arc::clone(&runtime), Arc::clone(&slot));
         Trial::test(test.name, move || {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            runtime.block_on(one(&mut slot, options, &test)).map_err(|error| Failed::from(format!("{error:#}")))
+            runtime
+                .block_on(one(&mut slot, options, &test, longest))
+                .map_err(|error| Failed::from(format!("{error:#}")))
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
@@ -88,7 +97,7 @@ pub fn run(options: Options, tests: Vec<Test>) -> Result<ExitCode> {
     Ok(conclusion.exit_code())
 }
 
-async fn one(slot: &mut Slot, options: Options, test: &Test) -> Result<()> {
+async fn one(slot: &mut Slot, options: Options, test: &Test, longest: Duration) -> Result<()> {
     if let Slot::NotStarted = slot {
         *slot = match Bed::start(options).await {
             Ok(bed) => Slot::Up(Box::new(bed)),
@@ -101,11 +110,11 @@ async fn one(slot: &mut Slot, options: Options, test: &Test) -> Result<()> {
         Slot::NotStarted => return Err(anyhow!("the bed was not started")),
     };
     bed.heal().await.context("the bed could not be brought back up before the test")?;
-    let run = AssertUnwindSafe(timeout(LONGEST_TEST, (test.body)(bed))).catch_unwind();
+    let run = AssertUnwindSafe(timeout(longest, (test.body)(bed))).catch_unwind();
     let failure = match run.await {
         Ok(Ok(Ok(()))) => return Ok(()),
         Ok(Ok(Err(error))) => format!("{error:#}"),
-        Ok(Err(_)) => format!("not done after {} s", LONGEST_TEST.as_secs()),
+        Ok(Err(_)) => format!("not done after {} s", longest.as_secs()),
         Err(panic) => words_of(&*panic),
     };
     Err(anyhow!("{failure}\n\n{}", bed.state().await))
