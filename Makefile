@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: help demo test bench lint toolchain packages tools
+.PHONY: help demo cluster test bench image lint toolchain packages tools
 
 help: ## Show the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -13,6 +13,11 @@ demo: toolchain packages ## The main job, on this machine: a pod's image is cach
 	@tools=$$(tests/tools/build.sh); \
 	cargo build --locked --package cache-registry --package cache-registry-upstream --package cache-registry-bed; \
 	CACHE_REGISTRY_TOOLS=$$tools target/debug/demo $(if $(KEEP),--keep)
+
+cluster: toolchain packages ## A Kubernetes cluster of two nodes on this machine, until Ctrl-C (KEEP=1 leaves it running)
+	@tools=$$(tests/tools/build.sh); \
+	cargo build --locked --package cache-registry --package cache-registry-upstream --package cache-registry-bed; \
+	CACHE_REGISTRY_TOOLS=$$tools target/debug/cluster $(if $(KEEP),--keep)
 
 test: toolchain packages ## Every test, from nothing: unit, integration, end to end
 	@tools=$$(tests/tools/build.sh); export CACHE_REGISTRY_TOOLS=$$tools; \
@@ -24,6 +29,10 @@ bench: toolchain packages ## The tables of docs/performance.md, side by side wit
 	@tools=$$(tests/tools/build.sh); export CACHE_REGISTRY_TOOLS=$$tools; \
 	cargo build --locked --release --package cache-registry --package cache-registry-bench; \
 	target/release/bench
+
+image: toolchain ## The container image, without a container engine: target/image (OCI layout) and target/image.tar
+	@tests/tools/packages.sh cmake musl-tools
+	@image/pack.sh
 
 lint: toolchain ## Formatting, clippy, licences and advisories, generated files
 	@cargo fmt --all --check

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages of the test bed that are missing. Silent where none is; progress goes to standard error.
+# Installs the Debian packages of the test bed that are missing, or those that its arguments name. Silent where none is;
+# progress goes to standard error.
 # The bed starts what it needs by itself, on addresses of its own; services that a package starts are not used.
 set -euo pipefail
 
@@ -7,6 +8,7 @@ packages=(
   busybox-static containerd containernetworking-plugins curl docker-registry gcc iproute2 iptables libc6-dev nginx procps
   runc skopeo util-linux wrk
 )
+[ $# -eq 0 ] || packages=("$@")
 
 missing=()
 for package in "${packages[@]}"; do
@@ -15,7 +17,7 @@ done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 give_up() {
-  echo "the test bed needs these Debian packages: ${missing[*]}" >&2
+  echo "this needs these Debian packages: ${missing[*]}" >&2
   echo "$1" >&2
   echo "by hand: apt-get update && apt-get install --no-install-recommends ${missing[*]}" >&2
   exit 1

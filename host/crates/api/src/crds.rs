@@ -15,7 +15,7 @@ mod tests {
 
     #[test]
     fn the_chart_has_the_crds_of_this_source() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../helm/cache-registry/crds/cachedimages.yaml");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../helm/cache-registry/files/cachedimages.yaml");
         if std::env::var_os("UPDATE").is_some() {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(&file, crds()).unwrap();
