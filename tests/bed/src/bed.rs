@@ -198,13 +198,13 @@ impl Bed {
 /// How long kubectl may take.
 const LONGEST_KUBECTL: Duration = Duration::from_secs(30);
 
-async fn kubectl(tools: &Tools, plane: &ControlPlane, arguments: &[&str]) -> Result<String> {
+pub(crate) async fn kubectl(tools: &Tools, plane: &ControlPlane, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(tools.kubectl());
     command.env("KUBECONFIG", plane.kubeconfig()).args(arguments);
     output(&mut command, "").await
 }
 
-async fn apply(tools: &Tools, plane: &ControlPlane, objects: &str) -> Result<()> {
+pub(crate) async fn apply(tools: &Tools, plane: &ControlPlane, objects: &str) -> Result<()> {
     let mut command = Command::new(tools.kubectl());
     command.env("KUBECONFIG", plane.kubeconfig()).args(["apply", "--server-side", "-f", "-"]);
     output(&mut command, objects).await?;
@@ -212,7 +212,7 @@ async fn apply(tools: &Tools, plane: &ControlPlane, objects: &str) -> Result<()>
 }
 
 /// Runs a program to its end and returns what it prints.
-async fn output(command: &mut Command, input: &str) -> Result<String> {
+pub(crate) async fn output(command: &mut Command, input: &str) -> Result<String> {
     let shown = format!("{:?}", command.as_std());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut process = command.spawn().with_context(|| shown.clone())?;

@@ -53,7 +53,12 @@ impl Authority {
 
     /// A server's certificate, written over the one of the same name.
     pub fn server(&self, name: &str, address: SocketAddr) -> Result<CertificateFiles> {
-        let mut params = CertificateParams::new([address.ip().to_string()])?;
+        self.server_of(name, &[&address.ip().to_string()])
+    }
+
+    /// The same, of a server that is known by several names and addresses.
+    pub(crate) fn server_of(&self, name: &str, known_as: &[&str]) -> Result<CertificateFiles> {
+        let mut params = CertificateParams::new(known_as.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.distinguished_name.push(DnType::CommonName, name);
         self.issue(name, &params)

@@ -1,3 +1,4 @@
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,33 +27,59 @@ impl Containerd {
         namespace: &Namespace,
         node: &str,
     ) -> Result<(Part, PathBuf)> {
-        let program = match self {
-            Self::V1 => PathBuf::from("/usr/bin/containerd"),
-            Self::V2 => tools.path("containerd"),
-        };
         let name = format!("{node}-containerd");
         let files = Files { folder: folder.join(&name), socket: folder.join(format!("{node}.sock")) };
-        fs::create_dir_all(files.folder.join("cni"))?;
-        let file = files.folder.join("config.toml");
-        fs::write(
-            &file,
-            match self {
-                Self::V1 => v1(&files),
-                Self::V2 => v2(&files),
-            },
-        )?;
-        let part = Part::new(folder, name, "nsenter", Ready::AcceptsUnix(files.socket.clone()))
-            .args([format!("--net={}", namespace.path())])
-            .args(["unshare", "--mount", "--propagation", "private"])
-            .args([program, "--config".into(), file]);
+        let file = self.configure(&files, None)?;
+        let part = namespace
+            .part(folder, name, "unshare".into(), Ready::AcceptsUnix(files.socket.clone()))
+            .args(["--mount", "--propagation", "private"])
+            .args([self.program(tools), "--config".into(), file]);
         Ok((part, files.socket))
+    }
+
+    /// The program.
+    pub(crate) fn program(self, tools: &Tools) -> PathBuf {
+        match self {
+            Self::V1 => PathBuf::from("/usr/bin/containerd"),
+            Self::V2 => tools.path("containerd"),
+        }
+    }
+
+    /// Writes its configuration and returns the file. `hosts` is a folder of `hosts.toml` files, by which it reaches
+    /// registries (<https://github.com/containerd/containerd/blob/main/docs/hosts.md>).
+    pub(crate) fn configure(self, files: &Files, hosts: Option<&Path>) -> Result<PathBuf> {
+        fs::create_dir_all(files.cni())?;
+        let (mut text, images) = match self {
+            Self::V1 => (v1(files), "io.containerd.grpc.v1.cri"),
+            Self::V2 => (v2(files), "io.containerd.cri.v1.images"),
+        };
+        if let Some(hosts) = hosts {
+            writeln!(text, "[plugins.\"{images}\".registry]\nconfig_path = \"{}\"", hosts.display())?;
+        }
+        let file = files.folder.join("config.toml");
+        fs::write(&file, text)?;
+        Ok(file)
     }
 }
 
-struct Files {
-    folder: PathBuf,
-    socket: PathBuf,
+/// Where a containerd has its things.
+pub(crate) struct Files {
+    pub(crate) folder: PathBuf,
+    pub(crate) socket: PathBuf,
 }
+
+impl Files {
+    /// The folder of its network configurations.
+    pub(crate) fn cni(&self) -> PathBuf {
+        self.folder.join("cni")
+    }
+}
+
+/// The image of a pod's first process, which holds its namespaces.
+pub(crate) const PAUSE: &str = "registry.k8s.io/pause:3.10";
+
+/// Where Debian's containernetworking-plugins are.
+const CNI_PLUGINS: &str = "/usr/lib/cni";
 
 // Turned off: what looks for devices, folders or networks outside the bed. `restrict_oom_score_adj`: a machine without
 // CAP_SYS_RESOURCE starts no sandbox otherwise.
@@ -73,8 +100,10 @@ address = "{socket}"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE}"
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{CNI_PLUGINS}"
 conf_dir = "{folder}/cni"
 "#
     )
@@ -97,9 +126,12 @@ disabled_plugins = [
 address = "{socket}"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{PAUSE}"
 [plugins."io.containerd.cri.v1.runtime"]
 restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["{CNI_PLUGINS}"]
 conf_dir = "{folder}/cni"
 "#
     )

@@ -1,4 +1,5 @@
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use kube::{Api, Client, Config};
 use serde_json::json;
 
 use crate::certificates::{Authority, CertificateFiles, SigningKeys};
-use crate::network::Network;
+use crate::network::{Namespace, Network};
 use crate::part::{Part, Ready};
 use crate::tools::Tools;
 use crate::until;
@@ -17,10 +18,58 @@ use crate::until;
 /// How long the API server may take until it serves, on a machine that is busy building.
 const LONGEST_START: Duration = Duration::from_mins(1);
 
+/// Where a control plane is, and so what it is for.
+#[derive(Debug, Clone)]
+pub(crate) enum Site {
+    /// On an address that only this machine reaches. There is no scheduler and no kubelet: a pod is stored and stays
+    /// `Pending`, and a test does what a kubelet does next.
+    Alone(Network),
+    /// In the network of a node, as on a control plane node: what a Service's address leads to is reached from there,
+    /// and kubelets and pods reach it.
+    WithNodes(Namespace),
+}
+
+impl Site {
+    pub(crate) fn address(&self, port: u16) -> SocketAddr {
+        match self {
+            Self::Alone(network) => network.host(port),
+            Self::WithNodes(namespace) => namespace.address(port),
+        }
+    }
+
+    pub(crate) fn part(&self, folder: &Path, tools: &Tools, name: &str, ready: Ready) -> Part {
+        let program = tools.path(name);
+        match self {
+            Self::Alone(_) => Part::new(folder, name, program, ready),
+            Self::WithNodes(namespace) => namespace.part(folder, name, program, ready),
+        }
+    }
+
+    /// Writes the kubeconfig of a user with this certificate.
+    pub(crate) fn kubeconfig(&self, folder: &Path, user: &str, files: &CertificateFiles) -> Result<PathBuf> {
+        let path = folder.join(format!("{user}.kubeconfig"));
+        // JSON is YAML.
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{
+                "name": "bed",
+                "cluster": {
+                    "server": format!("https://{}", self.address(API)),
+                    "certificate-authority": folder.join("ca.crt"),
+                },
+            }],
+            "users": [{ "name": user, "user": { "client-certificate": files.certificate, "client-key": files.key } }],
+            "contexts": [{ "name": "bed", "context": { "cluster": "bed", "user": user } }],
+            "current-context": "bed",
+        });
+        fs::write(&path, serde_json::to_vec_pretty(&kubeconfig)?)?;
+        Ok(path)
+    }
+}
+
 /// etcd, kube-apiserver and kube-controller-manager, as a cluster has them: authentication by certificate, RBAC, the
 /// admission plugins that are on by default.
-///
-/// There is no scheduler and no kubelet: a pod is stored and stays `Pending`, and a test does what a kubelet does next.
 pub struct ControlPlane {
     /// Where the API server keeps its objects.
     pub etcd: Part,
@@ -28,23 +77,27 @@ pub struct ControlPlane {
     pub api_server: Part,
     /// The controllers that a pod needs: service accounts, namespaces, Deployments.
     pub controller_manager: Part,
-    network: Network,
+    site: Site,
     folder: PathBuf,
     client: Client,
 }
 
 impl ControlPlane {
-    /// Starts it, and waits until a pod can be created.
+    /// Starts it for objects alone, and waits until the API server serves.
     pub(crate) async fn start(folder: &Path, network: Network, tools: &Tools, authority: &Authority) -> Result<Self> {
-        let server = authority.server("kube-apiserver", network.host(API))?;
+        Self::start_at(folder, Site::Alone(network), tools, authority).await
+    }
+
+    /// Starts it, and waits until the API server serves.
+    pub(crate) async fn start_at(folder: &Path, site: Site, tools: &Tools, authority: &Authority) -> Result<Self> {
         let signing_keys = authority.signing_keys()?;
         let admin = authority.client("admin", Some("system:masters"))?;
-        let admin = write_kubeconfig(folder, network, "admin", &admin)?;
+        let admin = site.kubeconfig(folder, "admin", &admin)?;
         let mut plane = Self {
-            etcd: etcd(folder, network, tools),
-            api_server: api_server(folder, network, tools, authority, &server, &signing_keys),
-            controller_manager: controller_manager(folder, network, tools, authority, &admin, &signing_keys),
-            network,
+            etcd: etcd(folder, &site, tools),
+            api_server: api_server(folder, &site, tools, authority, &signing_keys)?,
+            controller_manager: controller_manager(folder, &site, tools, authority, &admin, &signing_keys),
+            site,
             folder: folder.to_owned(),
             client: client(&admin).await?,
         };
@@ -92,7 +145,7 @@ impl ControlPlane {
 
     /// A kubeconfig for a user whose rights are what RBAC gives to that name.
     pub(crate) fn kubeconfig_of(&self, authority: &Authority, user: &str) -> Result<PathBuf> {
-        write_kubeconfig(&self.folder, self.network, user, &authority.client(user, None)?)
+        self.site.kubeconfig(&self.folder, user, &authority.client(user, None)?)
     }
 }
 
@@ -101,10 +154,15 @@ const ETCD_PEERS: u16 = 2380;
 const API: u16 = 6443;
 const CONTROLLER_MANAGER: u16 = 10257;
 
-fn etcd(folder: &Path, network: Network, tools: &Tools) -> Part {
-    let clients = format!("http://{}", network.host(ETCD));
-    let peers = format!("http://{}", network.host(ETCD_PEERS));
-    Part::new(folder, "etcd", tools.path("etcd"), Ready::Answers(network.host(ETCD), "/readyz"))
+/// The addresses of Services.
+pub(crate) const SERVICES: &str = "10.96.0.0/16";
+/// The API server's own, the first of them.
+const API_SERVICE: &str = "10.96.0.1";
+
+fn etcd(folder: &Path, site: &Site, tools: &Tools) -> Part {
+    let clients = format!("http://{}", site.address(ETCD));
+    let peers = format!("http://{}", site.address(ETCD_PEERS));
+    site.part(folder, tools, "etcd", Ready::Answers(site.address(ETCD), "/readyz"))
         .args(["--data-dir".into(), folder.join("etcd")])
         .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
         .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
@@ -115,67 +173,65 @@ fn etcd(folder: &Path, network: Network, tools: &Tools) -> Part {
 
 fn api_server(
     folder: &Path,
-    network: Network,
+    site: &Site,
     tools: &Tools,
     authority: &Authority,
-    server: &CertificateFiles,
     signing_keys: &SigningKeys,
-) -> Part {
-    let address = network.host(API);
-    Part::new(folder, "kube-apiserver", tools.path("kube-apiserver"), Ready::Accepts(address))
-        .args(["--etcd-servers", &format!("http://{}", network.host(ETCD))])
-        .args(["--bind-address", &address.ip().to_string(), "--advertise-address", &address.ip().to_string()])
+) -> Result<Part> {
+    let address = site.address(API);
+    let host = address.ip().to_string();
+    let known_as = [host.as_str(), API_SERVICE, "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+    let server = authority.server_of("kube-apiserver", &known_as)?;
+    let part = site
+        .part(folder, tools, "kube-apiserver", Ready::Accepts(address))
+        .args(["--etcd-servers", &format!("http://{}", site.address(ETCD))])
+        .args(["--bind-address", &host, "--advertise-address", &host])
         .args(["--secure-port", &address.port().to_string()])
-        // A Service's endpoints may not be on loopback, where this one is.
-        .args(["--endpoint-reconciler-type", "none"])
-        .args(["--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC"])
+        .args(["--service-cluster-ip-range", SERVICES])
         .args(["--service-account-issuer", "https://kubernetes.default.svc"])
         .args(["--tls-cert-file".as_ref(), server.certificate.as_path()])
         .args(["--tls-private-key-file".as_ref(), server.key.as_path()])
         .args(["--client-ca-file".into(), authority.file()])
         .args(["--service-account-key-file".as_ref(), signing_keys.public.as_path()])
-        .args(["--service-account-signing-key-file".as_ref(), signing_keys.private.as_path()])
+        .args(["--service-account-signing-key-file".as_ref(), signing_keys.private.as_path()]);
+    Ok(match site {
+        // A Service's endpoints may not be on loopback, where this one is.
+        Site::Alone(_) => part.args(["--endpoint-reconciler-type", "none", "--authorization-mode", "RBAC"]),
+        Site::WithNodes(_) => {
+            // For logs, exec and port-forward.
+            let to_kubelets = authority.client("kube-apiserver-kubelet-client", Some("system:masters"))?;
+            part.args(["--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction"])
+                .args(["--allow-privileged", "--kubelet-preferred-address-types", "InternalIP"])
+                .args(["--kubelet-certificate-authority".into(), authority.file()])
+                .args(["--kubelet-client-certificate".as_ref(), to_kubelets.certificate.as_path()])
+                .args(["--kubelet-client-key".as_ref(), to_kubelets.key.as_path()])
+        }
+    })
 }
 
 fn controller_manager(
     folder: &Path,
-    network: Network,
+    site: &Site,
     tools: &Tools,
     authority: &Authority,
     kubeconfig: &Path,
     signing_keys: &SigningKeys,
 ) -> Part {
-    const CONTROLLERS: &str = "serviceaccount-controller,root-ca-certificate-publisher-controller,\
+    const WITHOUT_NODES: &str = "serviceaccount-controller,root-ca-certificate-publisher-controller,\
         namespace-controller,deployment-controller,replicaset-controller,garbage-collector-controller";
-    let address = network.host(CONTROLLER_MANAGER);
-    Part::new(folder, "kube-controller-manager", tools.path("kube-controller-manager"), Ready::Accepts(address))
+    let address = site.address(CONTROLLER_MANAGER);
+    let part = site
+        .part(folder, tools, "kube-controller-manager", Ready::Accepts(address))
         .args(["--kubeconfig".as_ref(), kubeconfig])
         .args(["--bind-address", &address.ip().to_string(), "--secure-port", &address.port().to_string()])
         .args(["--cert-dir".into(), folder.join("kube-controller-manager")])
         .args(["--service-account-private-key-file".as_ref(), signing_keys.private.as_path()])
         .args(["--root-ca-file".into(), authority.file()])
-        .args(["--leader-elect=false", "--controllers", CONTROLLERS])
-}
-
-fn write_kubeconfig(folder: &Path, network: Network, user: &str, files: &CertificateFiles) -> Result<PathBuf> {
-    let path = folder.join(format!("{user}.kubeconfig"));
-    // JSON is YAML.
-    let kubeconfig = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{
-            "name": "bed",
-            "cluster": {
-                "server": format!("https://{}", network.host(API)),
-                "certificate-authority": folder.join("ca.crt"),
-            },
-        }],
-        "users": [{ "name": user, "user": { "client-certificate": files.certificate, "client-key": files.key } }],
-        "contexts": [{ "name": "bed", "context": { "cluster": "bed", "user": user } }],
-        "current-context": "bed",
-    });
-    fs::write(&path, serde_json::to_vec_pretty(&kubeconfig)?)?;
-    Ok(path)
+        .args(["--leader-elect=false"]);
+    match site {
+        Site::Alone(_) => part.args(["--controllers", WITHOUT_NODES]),
+        Site::WithNodes(_) => part.args(["--use-service-account-credentials"]),
+    }
 }
 
 async fn client(kubeconfig: &Path) -> Result<Client> {

@@ -5,7 +5,8 @@
 # makes it wait for SIGTERM instead, so that a bed can outlive the program that set it up.
 #
 # What belongs to a bed is found by what it carries, never by a process id that was written down: processes have
-# CACHE_REGISTRY_BED=FOLDER in their environment; links and network namespaces begin with the bridge's name.
+# CACHE_REGISTRY_BED=FOLDER in their environment, or are in the process namespace of one that has; links, network
+# namespaces and control groups begin with the bridge's name.
 set -u
 folder=$1
 
@@ -25,12 +26,25 @@ take_away() {
     for link in /sys/class/net/"$bridge"-* /sys/class/net/"$bridge"; do
       [ -e "$link" ] && ip link del "${link##*/}" 2>/dev/null
     done
+    # Below one hierarchy, or below each of several.
+    for group in /sys/fs/cgroup/"$bridge"-* /sys/fs/cgroup/*/"$bridge"-*; do
+      [ -d "$group" ] && remove_group "$group"
+    done
   fi
   # containerd has its mounts in a namespace of its own; this is for those that got out.
   awk -v inside="$of/" 'index($2, inside) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
     umount -l "$mount"
   done
   rm -rf "$of"
+}
+
+# The last processes of a node's pods may be about to end.
+remove_group() {
+  tries=0
+  until find "$1" -depth -type d -exec rmdir {} + 2>/dev/null || [ $tries -ge 100 ]; do
+    tries=$((tries + 1))
+    sleep 0.05
+  done
 }
 
 belonging_to() {

@@ -19,6 +19,7 @@
 mod bed;
 mod cache;
 mod certificates;
+pub mod cluster;
 mod containerd;
 mod control_plane;
 mod cri;
@@ -49,4 +50,4 @@ pub use operator::{GONE_REGISTRY, NAMESPACE, REGISTRIES};
 pub use part::Part;
 pub use tools::Tools;
 pub use upstream::Upstream;
-pub use wait::until;
+pub use wait::{interrupted, until};

@@ -2,12 +2,15 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+
+use crate::part::{Part, Ready};
 
 /// The addresses and the bridge of one bed, made from its number so that two beds share nothing.
 ///
@@ -27,6 +30,11 @@ pub struct Network {
 impl Network {
     pub(crate) fn new(number: u8) -> Self {
         Self { number }
+    }
+
+    /// By which its addresses differ from those of other beds.
+    pub(crate) fn number(self) -> u8 {
+        self.number
     }
 
     /// An address that only this machine reaches, at this port.
@@ -90,6 +98,16 @@ impl Namespace {
         format!("/run/netns/{}", self.name)
     }
 
+    /// Its name on this machine, which no other bed's node has.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A part that runs in it.
+    pub(crate) fn part(&self, folder: &Path, name: impl Into<String>, program: PathBuf, ready: Ready) -> Part {
+        Part::new(folder, name, "nsenter", ready).args([format!("--net={}", self.path()).into(), program])
+    }
+
     /// Connects to a port of its loopback, from within.
     pub async fn connect(&self, port: u16, version: IpVersion) -> Result<TcpStream> {
         let address = SocketAddr::new(version.loopback(), port);
@@ -131,7 +149,7 @@ impl IpVersion {
 }
 
 /// Runs a batch of `ip` commands; the first that fails ends it.
-fn ip(arguments: &[&str], batch: &str) -> Result<()> {
+pub(crate) fn ip(arguments: &[&str], batch: &str) -> Result<()> {
     let mut process = Command::new("ip")
         .args(arguments)
         .args(["-batch", "-"])

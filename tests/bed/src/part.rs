@@ -44,6 +44,8 @@ pub(crate) enum Ready {
     Accepts(SocketAddr),
     /// It accepts connections on this socket.
     AcceptsUnix(PathBuf),
+    /// It has made this file.
+    Exists(PathBuf),
     /// `GET` of this path at this address is 200.
     Answers(SocketAddr, &'static str),
 }
@@ -199,6 +201,7 @@ impl Ready {
     async fn look(&self) -> Result<bool> {
         match self {
             Self::Accepts(address) => Ok(TcpStream::connect(address).await.map(|_| true)?),
+            Self::Exists(path) => Ok(path.exists()),
             Self::AcceptsUnix(path) => Ok(UnixStream::connect(path).await.map(|_| true)?),
             Self::Answers(address, path) => {
                 let answer = exchange::get(TcpStream::connect(address).await?, path, &[]).await?;

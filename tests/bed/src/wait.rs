@@ -2,6 +2,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 /// How long it takes to look again.
@@ -31,4 +32,14 @@ pub async fn until<T>(
         }
         tokio::time::sleep(PAUSE.min(bound)).await;
     }
+}
+
+/// Waits until this program is told to end: Ctrl-C, or a SIGTERM.
+pub async fn interrupted() -> Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }

@@ -6,10 +6,9 @@ mod telling;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use cache_registry_bed::{Bed, Options};
+use cache_registry_bed::{Bed, Options, interrupted};
 use clap::Parser;
 use clap::builder::FalseyValueParser;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::telling::Telling;
 
@@ -58,13 +57,4 @@ async fn demo(telling: &mut Telling, keep: bool) -> Result<()> {
     let guardian = bed.keep()?;
     telling.step("Everything is left running")?;
     telling.line(&format!("{around}\n    kill {guardian}    # stops all of it and takes it away\n"))
-}
-
-async fn interrupted() -> Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }
