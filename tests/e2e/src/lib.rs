@@ -1,4 +1,5 @@
-//! Runs end-to-end tests on a [`Bed`].
+//! Runs end-to-end tests on a [`Bed`](cache_registry_bed::Bed), or on a whole
+//! [`Cluster`](cache_registry_bed::cluster::Cluster).
 //!
 //! The tests of one file share a bed and run one after the other; before each, every part is brought back up and the
 //! upstream behaves again. A test that fails shows the state of the bed: objects, Events, and the end of every log.
@@ -9,6 +10,7 @@
 mod document;
 mod images;
 mod registry_data;
+mod stage;
 mod webhook_client;
 
 use std::any::Any;
@@ -20,7 +22,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use cache_registry_bed::{Bed, Options};
 use futures::FutureExt;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
@@ -29,27 +30,28 @@ use tokio::time::timeout;
 pub use document::{Reader, Step, shows, steps};
 pub use images::{Published, publish, publish_large};
 pub use registry_data::{blob_file, content_digest};
+pub use stage::Stage;
 pub use webhook_client::{WebhookConnection, review_of};
 
 /// How long a test may take, beyond which it has failed, where its file says nothing else.
 const LONGEST_TEST: Duration = Duration::from_mins(2);
 
-/// A test: its name, and what it does with the bed.
-pub struct Test {
+/// A test: its name, and what it does.
+pub struct Test<S> {
     /// The name, as a sentence.
     pub name: &'static str,
     /// What it does.
-    pub body: for<'a> fn(&'a mut Bed) -> Running<'a>,
+    pub body: for<'a> fn(&'a mut S) -> Running<'a>,
 }
 
 /// A test that runs.
 pub type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
-/// Makes [`Test`]s of functions of the form `async fn name(bed: &mut Bed) -> Result<()>`.
+/// Makes [`Test`]s of functions of the form `async fn name(bed: &mut Bed) -> Result<()>`, or of another [`Stage`].
 #[macro_export]
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
-        vec![$($crate::Test { name: stringify!($name), body: |bed| Box::pin($name(bed)) }),*]
+        vec![$($crate::Test { name: stringify!($name), body: |stage| Box::pin($name(stage)) }),*]
     };
 }
 
@@ -65,30 +67,28 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "  {line}");
 }
 
-enum Slot {
-    NotStarted,
-    Up(Box<Bed>),
+enum Slot<S: Stage> {
+    NotStarted(S::Options),
+    Up(Box<S>),
     Failed(String),
 }
 
-/// Runs tests on one bed, which is started when the first of them is.
-pub fn run(options: Options, tests: Vec<Test>) -> Result<ExitCode> {
+/// Runs tests on one bed or cluster, which is started when the first of them is.
+pub fn run<S: Stage>(options: S::Options, tests: Vec<Test<S>>) -> Result<ExitCode> {
     run_within(LONGEST_TEST, options, tests)
 }
 
 /// The same, for tests each of which may take as long as `longest`.
-pub fn run_within(longest: Duration, options: Options, tests: Vec<Test>) -> Result<ExitCode> {
+pub fn run_within<S: Stage>(longest: Duration, options: S::Options, tests: Vec<Test<S>>) -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let runtime = Arc::new(Runtime::new()?);
-    let slot = Arc::new(Mutex::new(Slot::NotStarted));
+    let slot = Arc::new(Mutex::new(Slot::NotStarted(options)));
     let trials = tests.into_iter().map(|test| {
         let (runtime, slot) = (Arc::clone(&runtime), Arc::clone(&slot));
         Trial::test(test.name, move || {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            runtime
-                .block_on(one(&mut slot, options, &test, longest))
-                .map_err(|error| Failed::from(format!("{error:#}")))
+            runtime.block_on(one(&mut slot, &test, longest)).map_err(|error| Failed::from(format!("{error:#}")))
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
@@ -97,27 +97,27 @@ pub fn run_within(longest: Duration, options: Options, tests: Vec<Test>) -> Resu
     Ok(conclusion.exit_code())
 }
 
-async fn one(slot: &mut Slot, options: Options, test: &Test, longest: Duration) -> Result<()> {
-    if let Slot::NotStarted = slot {
-        *slot = match Bed::start(options).await {
-            Ok(bed) => Slot::Up(Box::new(bed)),
+async fn one<S: Stage>(slot: &mut Slot<S>, test: &Test<S>, longest: Duration) -> Result<()> {
+    if let Slot::NotStarted(options) = slot {
+        *slot = match S::start(options.clone()).await {
+            Ok(stage) => Slot::Up(Box::new(stage)),
             Err(error) => Slot::Failed(format!("{error:#}")),
         };
     }
-    let bed = match slot {
-        Slot::Up(bed) => bed,
-        Slot::Failed(error) => return Err(anyhow!("the bed did not start: {error}")),
-        Slot::NotStarted => return Err(anyhow!("the bed was not started")),
+    let stage = match slot {
+        Slot::Up(stage) => stage,
+        Slot::Failed(error) => return Err(anyhow!("there is nothing to test on: {error}")),
+        Slot::NotStarted(_) => return Err(anyhow!("there is nothing to test on")),
     };
-    bed.heal().await.context("the bed could not be brought back up before the test")?;
-    let run = AssertUnwindSafe(timeout(longest, (test.body)(bed))).catch_unwind();
+    stage.heal().await.context("not all could be brought back up before the test")?;
+    let run = AssertUnwindSafe(timeout(longest, (test.body)(stage))).catch_unwind();
     let failure = match run.await {
         Ok(Ok(Ok(()))) => return Ok(()),
         Ok(Ok(Err(error))) => format!("{error:#}"),
         Ok(Err(_)) => format!("not done after {} s", longest.as_secs()),
         Err(panic) => words_of(&*panic),
     };
-    Err(anyhow!("{failure}\n\n{}", bed.state().await))
+    Err(anyhow!("{failure}\n\n{}", stage.state().await))
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {
