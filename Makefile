@@ -27,7 +27,7 @@ test: toolchain packages ## Every test, from nothing: unit, integration, end to 
 
 bench: toolchain packages ## The tables of docs/performance.md, side by side with the baselines
 	@tools=$$(tests/tools/build.sh); export CACHE_REGISTRY_TOOLS=$$tools; \
-	cargo build --locked --release --package cache-registry --package cache-registry-bench; \
+	cargo build --locked --release --package cache-registry --package cache-registry-upstream --package cache-registry-bench; \
 	target/release/bench
 
 image: toolchain ## The container image, without a container engine: target/image (OCI layout) and target/image.tar

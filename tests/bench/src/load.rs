@@ -45,17 +45,21 @@ impl Measured {
     }
 
     /// A quantile of the latencies in microseconds: 0.5 is the median.
-    pub(crate) fn quantile(&self, quantile: f64) -> f64 {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a place in a list"
-        )]
-        let place = (self.latencies.len() as f64 * quantile) as usize;
-        let latency = self.latencies.get(place).or(self.latencies.last());
-        latency.map_or(0.0, |latency| latency.as_secs_f64() * 1e6)
+    pub(crate) fn quantile(&self, wanted: f64) -> f64 {
+        quantile(&self.latencies, wanted).as_secs_f64() * 1e6
     }
+}
+
+/// A quantile of what is sorted; zero of nothing.
+pub(crate) fn quantile(sorted: &[Duration], quantile: f64) -> Duration {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a list"
+    )]
+    let place = (sorted.len() as f64 * quantile) as usize;
+    sorted.get(place).or(sorted.last()).copied().unwrap_or_default()
 }
 
 impl Load {
@@ -91,22 +95,30 @@ impl Load {
     async fn repeat(self: Arc<Self>, mut sender: SendRequest<Full<Bytes>>, until: Instant) -> Result<Vec<Duration>> {
         let mut latencies = Vec::new();
         while Instant::now() < until {
-            let request = self.request.clone().map(Full::new);
             let begun = Instant::now();
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
+            let body = self.ask(&mut sender).await?;
             let took = begun.elapsed();
-            if status != http::StatusCode::OK || (latencies.is_empty() && !(self.is_right)(&body)) {
-                bail!("{} answered {status}: {}", self.address, String::from_utf8_lossy(&body));
+            if latencies.is_empty() && !(self.is_right)(&body) {
+                bail!("{} answered: {}", self.address, String::from_utf8_lossy(&body));
             }
             latencies.push(took);
-            sender.ready().await?;
         }
         Ok(latencies)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
+    /// Sends the request and reads its answer.
+    pub(crate) async fn ask(&self, sender: &mut SendRequest<Full<Bytes>>) -> Result<Bytes> {
+        sender.ready().await?;
+        let response = sender.send_request(self.request.clone().map(Full::new)).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        if status != http::StatusCode::OK {
+            bail!("{} answered {status}: {}", self.address, String::from_utf8_lossy(&body));
+        }
+        Ok(body)
+    }
+
+    pub(crate) async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         match &self.tls {

@@ -1,10 +1,11 @@
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
 use cache_registry_core::NodeAddress;
-use cache_registry_policy::{Engine, HostFacts, Limits, Observer, Policies, PolicySet};
+use cache_registry_policy::{Engine, HostFacts, Limits, Member, Observer, Policies, PolicySet, built_in};
 use cache_registry_runtime::Shutdown;
 use cache_registry_webhook as webhook;
 use clap::{Args, ValueEnum};
@@ -23,6 +24,12 @@ pub(crate) struct Serve {
     certificate: PathBuf,
     #[arg(long)]
     key: PathBuf,
+    /// With `wasm`: components that are asked before the built-in policies
+    #[arg(long)]
+    guest: Vec<PathBuf>,
+    /// With `wasm`: a component that is compiled again and again meanwhile, each time as another one
+    #[arg(long)]
+    compile: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -74,10 +81,43 @@ impl Serve {
                 let facts = HostFacts { node_address: node_address.clone(), own_registries };
                 let engine = Engine::new(&Limits::default(), facts)?;
                 let observer = Observer::from(cache_registry_policy::Metrics::register(&mut registry));
-                let policies = Policies::new(PolicySet::built_in(engine, observer)?);
+                let mut members = Vec::new();
+                for guest in &self.guest {
+                    let component = engine.compile(&fs::read(guest)?)?;
+                    members.push(Member::from(Arc::new(engine.load("guest", &component, "")?)));
+                }
+                members.extend(built_in::load(&engine)?.map(Member::from));
+                if let Some(component) = self.compile {
+                    compile_again_and_again(engine.clone(), fs::read(component)?)?;
+                }
+                let policies = Policies::new(PolicySet::new(engine, members, observer)?);
                 webhook::router(Arc::new(policies), node_address, metrics)
             }
         };
         Ok(server.serve(router, shutdown).await?)
     }
+}
+
+/// As the loader of policies would, for as long as the program runs. Each time a custom section makes it a component
+/// that was not compiled before.
+fn compile_again_and_again(engine: Engine, component: Vec<u8>) -> Result<()> {
+    let work = move || {
+        for number in 0_u32.. {
+            let [a, b, c, d] = number.to_be_bytes();
+            // Section 0, six bytes, of the name "n" (Binary.md of the component model).
+            let section = [0, 6, 1, b'n', a, b, c, d];
+            if let Err(error) = engine.compile(&[&component[..], &section].concat()) {
+                complain(&error);
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("compile".to_owned()).spawn(work)?;
+    Ok(())
+}
+
+/// Into the server's log, which is shown when the measurement fails.
+#[expect(clippy::print_stderr, reason = "a log")]
+fn complain(error: &cache_registry_policy::LoadError) {
+    eprintln!("compiling ended: {error}");
 }
