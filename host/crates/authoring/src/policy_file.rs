@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::Path;
 
+use bytes::Bytes;
 use cache_registry_configmaps::{decompress, settings_json};
 use cache_registry_policy::{Component, Engine, Policy};
 
@@ -49,11 +50,16 @@ impl PolicyFile {
         Ok(Self { shown, name, bytes, settings, json })
     }
 
+    /// The component, decompressed as the host would.
+    pub(crate) fn component(&self) -> Result<Bytes, Failure> {
+        let component = decompress(self.bytes.clone().into());
+        component.map_err(|refusal| Failure::refused(format_args!("{}: {refusal}", self.shown)))
+    }
+
     /// Compiles it as the host would.
     pub(crate) fn compile(&self, engine: &Engine) -> Result<Component, Failure> {
-        let refused = |words: String| Failure::refused(format_args!("{}: {words}", self.shown));
-        let wasm = decompress(self.bytes.clone().into()).map_err(|refusal| refused(refusal.to_string()))?;
-        engine.compile(&wasm).map_err(|error| refused(error.to_string()))
+        let component = engine.compile(&self.component()?);
+        component.map_err(|error| Failure::refused(format_args!("{}: {error}", self.shown)))
     }
 
     /// Tries it with its settings, as the host would.

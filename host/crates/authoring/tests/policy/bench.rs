@@ -1,7 +1,7 @@
+use cache_registry_guests::filter;
 use rstest::rstest;
 
 use crate::Desk;
-use crate::guest::filter;
 
 const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: web, image: nginx}]}}";
 

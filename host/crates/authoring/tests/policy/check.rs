@@ -1,6 +1,6 @@
+use cache_registry_guests::{Answer, component, filter_answering};
 use rstest::rstest;
 
-use crate::guest::{Answer, component, filter_answering};
 use crate::{Desk, Ended};
 
 /// Without the time that it took.

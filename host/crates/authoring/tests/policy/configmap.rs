@@ -1,9 +1,9 @@
+use cache_registry_guests::{Answer, filter_answering};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::Desk;
 use crate::check::custom_section;
-use crate::guest::{Answer, filter_answering};
 
 #[tokio::test]
 async fn a_policy_becomes_yaml_for_kubectl() {

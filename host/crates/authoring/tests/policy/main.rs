@@ -4,19 +4,15 @@
 mod bench;
 mod check;
 mod configmap;
-#[path = "../../../policy/tests/policies/guest.rs"]
-#[allow(dead_code, reason = "policies by hand, for the tests of the room that runs them; some of them serve here")]
-mod guest;
 mod run;
 
 use std::fs;
 use std::path::PathBuf;
 
 use cache_registry_authoring::{Command, Failure};
+use cache_registry_guests::{Answer, component};
 use clap::Parser;
 use tempfile::TempDir;
-
-use crate::guest::{Answer, component};
 
 /// A folder with files, in which commands are given.
 pub(crate) struct Desk(TempDir);

@@ -1,7 +1,7 @@
+use cache_registry_guests::{Answer, filter, filter_answering, rewriter_answering};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::guest::{Answer, filter, filter_answering, rewriter_answering};
 use crate::{Desk, Ended, settable_filter};
 
 const POD: &str = "\
