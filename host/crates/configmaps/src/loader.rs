@@ -1,0 +1,62 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cache_registry_policy::{Component, Engine, Policy, built_in};
+use tokio::sync::Semaphore;
+use tokio::task;
+
+use crate::{Refusal, decompress};
+
+/// Decompresses, compiles and checks, on threads that may block, a few policies at once. A handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Loader {
+    engine: Engine,
+    turns: Arc<Semaphore>,
+}
+
+/// The code of a policy.
+pub(crate) enum Code {
+    /// A component, which may be compressed.
+    Bytes(Bytes),
+    /// The built-in policy of this name.
+    BuiltIn(&'static str),
+    /// A component that was compiled before.
+    Component(Component),
+}
+
+/// How many policies are loaded at once. One that takes long to compile must not keep others waiting, and a crowd must
+/// not take all of the memory.
+const AT_ONCE: usize = 4;
+
+impl Loader {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Makes a policy. Dropped before it is its turn, it does nothing.
+    pub(crate) async fn load(&self, name: &str, code: Code, settings: &str) -> Result<Arc<Policy>, Refusal> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let (engine, name, settings) = (self.engine.clone(), name.to_owned(), settings.to_owned());
+        off_the_request_path(move || {
+            // Until it is done, which may be after whoever asked for it has lost interest.
+            let _turn = turn;
+            let component = match code {
+                Code::Component(component) => component,
+                Code::Bytes(bytes) => engine.compile(&decompress(bytes)?)?,
+                Code::BuiltIn(name) => engine.compile(built_in::wasm(name).unwrap_or_default())?,
+            };
+            Ok(Arc::new(engine.load(&name, &component, &settings)?))
+        })
+        .await
+    }
+}
+
+/// Does work that takes long, or that may be made to take long.
+pub(crate) async fn off_the_request_path<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a policy is refused by a fault of cache-registry");
+        Err(Refusal::new("fault", "cache-registry failed at it, which is a fault of its own: see its log"))
+    })
+}

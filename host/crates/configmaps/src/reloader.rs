@@ -1,0 +1,644 @@
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_registry_policy::{Member, PolicyFailure, PolicySet};
+use cache_registry_runtime::Handle;
+use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::DeserializeGuard;
+use kube_runtime::watcher::{self, Event};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::announcements::Announcements;
+use crate::arrangement::{Arrangement, Seat};
+use crate::follower::{Follower, PolicyRegistry, Report};
+use crate::loader::Loader;
+use crate::roster::{Outcome, Roster, Version};
+use crate::{Refusal, ReloadableSet};
+
+/// Keeps the set in force what the `ConfigMap`s say.
+///
+/// One task owns what is known, and every change passes through it in turn: what the watch brings, and what has become
+/// of a version. Loading goes on beside it, by a [`Follower`] for each `ConfigMap`. What results is put in force at
+/// once and whole; what cannot be loaded changes nothing. Dropped, it stops, and the set stays what it is.
+pub(crate) struct Reloader<R> {
+    set: ReloadableSet,
+    registry: Arc<R>,
+    image_interval: Duration,
+    announcements: Announcements,
+    loader: Loader,
+    roster: Roster,
+    /// Who is in the set that is in force.
+    seats: Vec<Seat>,
+    started: Timestamp,
+    followers: JoinSet<()>,
+    following: HashMap<String, AbortHandle>,
+    reports: mpsc::Sender<Report>,
+    /// What a listing that is going on has brought.
+    listing: HashSet<String>,
+    beginning: Beginning,
+    /// Dropped when that is over.
+    ready: Option<Handle>,
+    hashing: RandomState,
+    is_watching: bool,
+}
+
+/// Until what there is at the start is in force, nothing of it is: a set of half of the policies would be another one
+/// than was asked for.
+enum Beginning {
+    /// Not everything is known.
+    Listing,
+    /// Not everything is loaded or refused. It is not waited for any longer than until then.
+    Loading(Instant),
+    Over,
+}
+
+/// How long the start waits for policies, whose registry may be slow or away.
+const LONGEST_BEGINNING: Duration = Duration::from_secs(30);
+
+/// How many reports may wait.
+const REPORTS: usize = 16;
+
+impl<R: PolicyRegistry> Reloader<R> {
+    pub(crate) fn new(
+        set: ReloadableSet,
+        registry: R,
+        image_interval: Duration,
+        announcements: Announcements,
+        ready: Handle,
+    ) -> (Self, mpsc::Receiver<Report>) {
+        let (reports, received) = mpsc::channel(REPORTS);
+        let mut roster = Roster::new(&set.built_in);
+        let reloader = Self {
+            loader: Loader::new(set.engine.clone()),
+            set,
+            registry: Arc::new(registry),
+            image_interval,
+            announcements,
+            seats: roster.arrange().seats,
+            roster,
+            started: Timestamp::now(),
+            followers: JoinSet::new(),
+            following: HashMap::new(),
+            reports,
+            listing: HashSet::new(),
+            beginning: Beginning::Listing,
+            ready: Some(ready),
+            hashing: RandomState::new(),
+            is_watching: true,
+        };
+        (reloader, received)
+    }
+
+    /// Works until it is dropped. It returns only when a task of its own panicked, which is a bug.
+    pub(crate) async fn run(
+        mut self,
+        configmaps: impl Stream<Item = watcher::Result<Event<DeserializeGuard<ConfigMap>>>>,
+        mut reports: mpsc::Receiver<Report>,
+        mut failures: mpsc::Receiver<PolicyFailure>,
+    ) -> JoinError {
+        let mut configmaps = pin!(configmaps);
+        let mut minutes = tokio::time::interval(Duration::from_secs(15));
+        minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = if let Beginning::Loading(until) = self.beginning { Some(until) } else { None };
+            tokio::select! {
+                Some(event) = configmaps.next() => match event {
+                    Ok(event) => self.changed(event),
+                    Err(error) => self.watch_failed(&error),
+                },
+                Some(report) = reports.recv() => self.ended(report),
+                Some(failure) = failures.recv() => {
+                    self.announcements.failed(failure, &self.roster, &self.seats);
+                    continue;
+                }
+                _ = minutes.tick() => {
+                    self.announcements.tell_failures(&self.roster, &self.seats);
+                    continue;
+                }
+                Some(Err(error)) = self.followers.join_next() => {
+                    if error.is_panic() {
+                        return error;
+                    }
+                    continue;
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
+            }
+            self.settle();
+        }
+    }
+
+    fn changed(&mut self, event: Event<DeserializeGuard<ConfigMap>>) {
+        if !std::mem::replace(&mut self.is_watching, true) {
+            tracing::info!("the policies' ConfigMaps are watched again");
+        }
+        match event {
+            Event::Init => self.listing.clear(),
+            Event::InitApply(configmap) => {
+                self.listing.extend(metadata(&configmap).name.clone());
+                self.declared(configmap);
+            }
+            Event::InitDone => {
+                let listing = std::mem::take(&mut self.listing);
+                let known: Vec<_> = self.roster.entries().map(|(name, _)| name.to_owned()).collect();
+                for name in known.iter().filter(|name| !listing.contains(*name)) {
+                    self.removed(name);
+                }
+                if let Beginning::Listing = self.beginning {
+                    self.beginning = Beginning::Loading(Instant::now() + LONGEST_BEGINNING);
+                }
+            }
+            Event::Apply(configmap) => self.declared(configmap),
+            Event::Delete(configmap) => self.removed(metadata(&configmap).name.as_deref().unwrap_or_default()),
+        }
+    }
+
+    fn declared(&mut self, DeserializeGuard(configmap): DeserializeGuard<ConfigMap>) {
+        let (metadata, content) = match &configmap {
+            Ok(configmap) => (&configmap.metadata, self.content(configmap)),
+            Err(invalid) => (&invalid.metadata, self.hashing.hash_one(invalid.error.to_string())),
+        };
+        let version = Version {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            content,
+        };
+        let name = metadata.name.clone().unwrap_or_default();
+        let Some(number) = self.roster.declared(&name, version) else { return };
+        // Whatever is being done for the version before is in vain.
+        if let Some(before) = self.following.remove(&name) {
+            before.abort();
+        }
+        match configmap {
+            Ok(configmap) => self.follow(name, number, configmap),
+            Err(invalid) => {
+                let refusal = Refusal::new("unreadable", format_args!("it cannot be read: {}", invalid.error));
+                self.ended(Report { configmap: name, number, outcome: Outcome::Refused(refusal) });
+            }
+        }
+    }
+
+    fn follow(&mut self, name: String, number: u64, configmap: ConfigMap) {
+        let newest = self.roster.entry(&name).and_then(|entry| entry.newest.as_ref());
+        let pulled = newest.and_then(|loaded| loaded.pulled.clone());
+        let follower = Follower {
+            configmap: name.clone(),
+            number,
+            loader: self.loader.clone(),
+            registry: Arc::clone(&self.registry),
+            interval: self.image_interval,
+            reports: self.reports.clone(),
+        };
+        self.following.insert(name, self.followers.spawn(follower.follow(configmap, pulled)));
+    }
+
+    fn removed(&mut self, name: &str) {
+        if let Some(following) = self.following.remove(name) {
+            following.abort();
+        }
+        self.roster.removed(name);
+        tracing::info!(configmap = name, "a policy's ConfigMap is gone");
+    }
+
+    fn ended(&mut self, Report { configmap, number, outcome }: Report) {
+        let counted = match &outcome {
+            Outcome::Loaded(loaded) if loaded.policy.is_none() => Some("off"),
+            Outcome::Loaded(_) => Some("loaded"),
+            Outcome::Refused(refusal) => Some(refusal.reason()),
+            Outcome::Unchanged => None,
+        };
+        if self.roster.ended(&configmap, number, outcome, Timestamp::now())
+            && let Some(counted) = counted
+        {
+            self.set.metrics.reloaded(counted);
+        }
+    }
+
+    /// Puts in force what is to be.
+    fn settle(&mut self) {
+        let mut arrangement = self.roster.arrange();
+        if self.has_begun() {
+            self.put_in_force(&arrangement);
+        }
+        arrangement.seats.clone_from(&self.seats);
+        self.announcements.arranged(&self.roster, &arrangement);
+        self.set.status.publish(&self.roster, &arrangement, self.started);
+    }
+
+    /// True from when all that there was at the start is known and has been loaded or refused, or has taken too long.
+    fn has_begun(&self) -> bool {
+        match &self.beginning {
+            Beginning::Over => true,
+            Beginning::Listing => false,
+            Beginning::Loading(_) if self.roster.is_settled() => true,
+            Beginning::Loading(until) => {
+                let is_late = Instant::now() >= *until;
+                if is_late {
+                    tracing::warn!("policies that are still being loaded come later; the others are in force");
+                }
+                is_late
+            }
+        }
+    }
+
+    fn put_in_force(&mut self, Arrangement { seats, .. }: &Arrangement) {
+        let is_same = |(one, other): (&Seat, &Seat)| one.is_same_member(other);
+        if seats.len() != self.seats.len() || !seats.iter().zip(&self.seats).all(is_same) {
+            let members: Vec<Member> = seats.iter().map(Seat::member).collect();
+            match PolicySet::new(self.set.engine.clone(), members, self.set.observer.clone()) {
+                Ok(set) => {
+                    self.set.policies.replace(set);
+                    self.set.metrics.swapped();
+                    let names: Vec<_> = seats.iter().map(|seat| seat.name.as_str()).collect();
+                    tracing::info!(policies = names.join(", "), "this set is in force");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the set stays what it is, by a fault of cache-registry");
+                    return;
+                }
+            }
+        }
+        self.seats.clone_from(seats);
+        self.beginning = Beginning::Over;
+        self.ready = None;
+    }
+
+    fn watch_failed(&mut self, error: &watcher::Error) {
+        self.set.metrics.watch_failed();
+        if std::mem::replace(&mut self.is_watching, false) {
+            tracing::warn!(
+                %error,
+                "the set stays what it is until the API server answers again; may this ServiceAccount list and watch ConfigMaps?"
+            );
+        } else {
+            tracing::debug!(%error, "the policies' ConfigMaps are still not watched");
+        }
+    }
+
+    /// A hash of what a policy is made of, which only this process compares.
+    fn content(&self, configmap: &ConfigMap) -> u64 {
+        let mut hasher = self.hashing.build_hasher();
+        let texts = configmap.data.iter().flatten().map(|(key, text)| (key, text.as_bytes()));
+        let binaries = configmap.binary_data.iter().flatten().map(|(key, bytes)| (key, bytes.0.as_slice()));
+        for (is_binary, (key, value)) in texts.map(|entry| (0, entry)).chain(binaries.map(|entry| (1, entry))) {
+            hasher.write_u8(is_binary);
+            for part in [key.as_bytes(), value] {
+                hasher.write_usize(part.len());
+                hasher.write(part);
+            }
+        }
+        hasher.finish()
+    }
+}
+
+fn metadata(DeserializeGuard(configmap): &DeserializeGuard<ConfigMap>) -> &ObjectMeta {
+    match configmap {
+        Ok(configmap) => &configmap.metadata,
+        Err(invalid) => &invalid.metadata,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Announcer, News, Notice};
+    use crate::mock_registry::MockRegistry;
+    use crate::tests::engine;
+    use base64::Engine as _;
+    use cache_registry_policy::Policies;
+    use cache_registry_policy::built_in::DEFAULT_FILTER;
+    use cache_registry_runtime::Readiness;
+    use http_body_util::BodyExt as _;
+    use kube::core::error_boundary::InvalidObject;
+    use prometheus_client::registry::Registry;
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+
+    type Brought = watcher::Result<Event<DeserializeGuard<ConfigMap>>>;
+
+    /// A reloader at work on what a test brings.
+    struct Bench {
+        brought: mpsc::Sender<Brought>,
+        policies: Policies,
+        status: crate::Status,
+        notices: mpsc::Receiver<Notice>,
+        readiness: Readiness,
+        metrics: Registry,
+        _failures: mpsc::Sender<PolicyFailure>,
+    }
+
+    impl Bench {
+        fn start(registry: MockRegistry) -> Self {
+            let mut metrics = Registry::default();
+            let set = ReloadableSet::built_in(engine(), &mut metrics).unwrap();
+            let (policies, status, readiness) = (set.policies(), set.status(), Readiness::new());
+            let (announcer, notices) = Announcer::unwritten();
+            let announcements = Announcements::new(announcer, "cache", Some("webhook-0".to_owned()));
+            let ready = readiness.hold("policies");
+            let (reloader, reports) = Reloader::new(set, registry, Duration::from_mins(5), announcements, ready);
+            let (brought, mut bringing) = mpsc::channel::<Brought>(16);
+            let stream = futures::stream::poll_fn(move |context| bringing.poll_recv(context));
+            let (failing, failures) = mpsc::channel(16);
+            tokio::spawn(reloader.run(stream, reports, failures));
+            Self { brought, policies, status, notices, readiness, metrics, _failures: failing }
+        }
+
+        async fn bring(&self, event: Event<DeserializeGuard<ConfigMap>>) {
+            self.brought.send(Ok(event)).await.unwrap();
+        }
+
+        /// Brings a whole listing.
+        async fn list(&self, configmaps: &[ConfigMap]) {
+            self.bring(Event::Init).await;
+            for configmap in configmaps {
+                self.bring(Event::InitApply(DeserializeGuard(Ok(configmap.clone())))).await;
+            }
+            self.bring(Event::InitDone).await;
+        }
+
+        async fn apply(&self, configmap: &ConfigMap) {
+            self.bring(Event::Apply(DeserializeGuard(Ok(configmap.clone())))).await;
+        }
+
+        fn set(&self) -> Vec<String> {
+            self.policies.current().members().map(|member| member.policy.name().to_owned()).collect()
+        }
+
+        /// Waits for a set, for a minute of a paused clock: until nothing happens any more.
+        async fn becomes(&self, set: &[&str]) {
+            let until = Instant::now() + Duration::from_mins(1);
+            while self.set() != set {
+                assert!(Instant::now() < until, "{:?} instead of {set:?}", self.set());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+
+        /// The next notice: which, and about what.
+        async fn told(&mut self) -> (News, String, String) {
+            let told = tokio::time::timeout(Duration::from_mins(1), self.notices.recv()).await;
+            let notice = told.expect("a notice").unwrap();
+            (notice.news, notice.regarding.name.unwrap(), notice.note)
+        }
+
+        async fn told_nothing(&mut self) {
+            let told = tokio::time::timeout(Duration::from_mins(1), self.notices.recv()).await;
+            assert!(told.is_err(), "{told:?}");
+        }
+    }
+
+    fn configmap(name: &str, version: &str, data: &Value) -> ConfigMap {
+        serde_json::from_value(json!({
+            "metadata": { "name": name, "uid": name, "resourceVersion": version },
+            "data": data,
+        }))
+        .unwrap()
+    }
+
+    /// The built-in filter under another name.
+    fn filter(name: &str, version: &str, priority: i32) -> ConfigMap {
+        serde_json::from_value(json!({
+            "metadata": { "name": name, "uid": name, "resourceVersion": version },
+            "data": { "priority": priority.to_string() },
+            "binaryData": { "policy.wasm": base64::engine::general_purpose::STANDARD.encode(DEFAULT_FILTER) },
+        }))
+        .unwrap()
+    }
+
+    fn broken(name: &str, version: &str) -> ConfigMap {
+        configmap(name, version, &json!({ "policy.wasm": "no wasm" }))
+    }
+
+    const BUILT_IN: [&str; 2] = ["default-filter", "default-rewrite"];
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_ready_when_all_that_there_is_has_been_worked_off() {
+        let mut bench = Bench::start(MockRegistry::away());
+        bench.bring(Event::Init).await;
+        bench.bring(Event::InitApply(DeserializeGuard(Ok(filter("a", "1", 0))))).await;
+        bench.bring(Event::InitApply(DeserializeGuard(Ok(broken("b", "2"))))).await;
+        bench.told_of_refusal("b").await;
+        // Half of the policies would be another set than was asked for.
+        assert_eq!((bench.set().len(), bench.readiness.waiting_for().len()), (2, 1));
+        bench.bring(Event::InitDone).await;
+        bench.becomes(&["a", "default-filter", "default-rewrite"]).await;
+        assert!(bench.readiness.waiting_for().is_empty());
+    }
+
+    impl Bench {
+        async fn told_of_refusal(&mut self, of: &str) {
+            let (news, about, _) = self.told().await;
+            assert_eq!((news, about.as_str()), (News::Refused, of));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_configmaps_it_is_ready_with_the_built_in_policies() {
+        let bench = Bench::start(MockRegistry::away());
+        bench.list(&[]).await;
+        while !bench.readiness.waiting_for().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(bench.set(), BUILT_IN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_is_refused_does_not_hold_up_the_start() {
+        let bench = Bench::start(MockRegistry::away());
+        let began = Instant::now();
+        let image = configmap("late", "1", &json!({ "image": "reg.example/policy:1" }));
+        bench.list(&[filter("a", "1", 0), image]).await;
+        bench.becomes(&["a", "default-filter", "default-rewrite"]).await;
+        assert!(began.elapsed() < LONGEST_BEGINNING, "it waits for a registry that has answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_that_does_not_come_is_not_waited_for_longer() {
+        let bench = Bench::start(MockRegistry::hanging());
+        let began = Instant::now();
+        let image = configmap("late", "1", &json!({ "image": "reg.example/policy:1" }));
+        bench.list(&[filter("a", "1", 0), image]).await;
+        bench.becomes(&["a", "default-filter", "default-rewrite"]).await;
+        assert!(bench.readiness.waiting_for().is_empty());
+        let took = began.elapsed();
+        assert!(took >= LONGEST_BEGINNING && took < LONGEST_BEGINNING * 2, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_is_in_force_and_told_once() {
+        let mut bench = Bench::start(MockRegistry::away());
+        bench.list(&[]).await;
+        bench.apply(&filter("a", "1", 0)).await;
+        bench.becomes(&["a", "default-filter", "default-rewrite"]).await;
+        let (news, about, note) = bench.told().await;
+        assert_eq!((news, about.as_str()), (News::Loaded, "a"));
+        assert!(note.contains("in force") && note.contains("sha256:"), "{note}");
+        bench.apply(&filter("a", "2", 2_000_000)).await;
+        let (news, _, note) = bench.told().await;
+        assert_eq!(news, News::Refused);
+        assert!(note.contains("-1000000 to 1000000") && note.ends_with("stays in force."), "{note}");
+        assert_eq!(bench.set(), ["a", "default-filter", "default-rewrite"]);
+        // A change of nothing that a policy is made of.
+        bench.apply(&filter("a", "3", 2_000_000)).await;
+        bench.told_nothing().await;
+        bench.bring(Event::Delete(DeserializeGuard(Ok(filter("a", "4", 0))))).await;
+        bench.becomes(&BUILT_IN).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_takes_out_what_is_not_in_it_and_loads_nothing_twice() {
+        let bench = Bench::start(MockRegistry::away());
+        let (a, b) = (filter("a", "1", 0), filter("b", "1", 0));
+        bench.list(&[a.clone(), b]).await;
+        bench.becomes(&["a", "b", "default-filter", "default-rewrite"]).await;
+        let of_a = Arc::clone(&bench.policies.current().members().next().unwrap().policy);
+        // The API server was away, and the watch begins anew: the set stays meanwhile.
+        bench.brought.send(Err(watcher::Error::NoResourceVersion)).await.unwrap();
+        bench.bring(Event::Init).await;
+        bench.bring(Event::InitApply(DeserializeGuard(Ok(a)))).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(bench.set().len(), 4);
+        bench.bring(Event::InitDone).await;
+        bench.becomes(&["a", "default-filter", "default-rewrite"]).await;
+        assert!(Arc::ptr_eq(&of_a, &bench.policies.current().members().next().unwrap().policy));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_cannot_be_read_changes_nothing() {
+        let mut bench = Bench::start(MockRegistry::away());
+        bench.list(&[filter("a", "1", 0)]).await;
+        bench.becomes(&["a", "default-filter", "default-rewrite"]).await;
+        assert_eq!(bench.told().await.0, News::Loaded);
+        let metadata = filter("a", "2", 0).metadata;
+        let invalid = InvalidObject { error: "data is a number".to_owned(), metadata };
+        bench.bring(Event::Apply(DeserializeGuard(Err(invalid)))).await;
+        let (news, about, note) = bench.told().await;
+        assert_eq!((news, about.as_str()), (News::Refused, "a"));
+        assert!(note.contains("data is a number"), "{note}");
+        assert_eq!(bench.set(), ["a", "default-filter", "default-rewrite"]);
+        bench.apply(&filter("b", "1", 0)).await;
+        bench.becomes(&["a", "b", "default-filter", "default-rewrite"]).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_versions_the_newest_is_in_force() {
+        let bench = Bench::start(MockRegistry::away());
+        bench.list(&[]).await;
+        for version in 1..=40 {
+            let name = if version % 2 == 0 { BUILT_IN[0] } else { BUILT_IN[1] };
+            let data = json!({ "builtIn": name, "priority": version.to_string() });
+            bench.apply(&configmap("a", &version.to_string(), &data)).await;
+        }
+        bench.apply(&configmap("a", "41", &json!({ "builtIn": BUILT_IN[0], "enabled": "false" }))).await;
+        bench.becomes(&[BUILT_IN[1]]).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(bench.set(), [BUILT_IN[1]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_status_says_what_is_in_force_and_what_is_not() {
+        let mut bench = Bench::start(MockRegistry::with("sha256:d1", DEFAULT_FILTER));
+        let image = configmap("from-image", "1", &json!({ "image": "reg.example/policy:1", "onError": "pass" }));
+        let off = configmap("without", "1", &json!({ "builtIn": BUILT_IN[1], "enabled": "false" }));
+        bench.list(&[image, off, broken("wrong", "1"), filter("a", "1", -3)]).await;
+        bench.becomes(&["a", "from-image", "default-filter"]).await;
+        bench.apply(&broken("a", "2")).await;
+        while bench.told().await.0 != News::Refused || bench.status.counts()[2].1 < 2 {}
+
+        let request = http::Request::get("/policies").body(axum::body::Body::empty()).unwrap();
+        let response = bench.status.router().oneshot(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let mut shown: Value = serde_json::from_slice(&body).unwrap();
+        for row in shown.as_array_mut().unwrap() {
+            for place in ["/loadedAt", "/lastError/at", "/digest"] {
+                row.pointer_mut(place).into_iter().for_each(|value| *value = json!("…"));
+            }
+        }
+        insta::assert_json_snapshot!(shown, @r#"
+        [
+          {
+            "digest": "…",
+            "failing": false,
+            "failuresInARow": 0,
+            "filters": true,
+            "lastError": {
+              "at": "…",
+              "message": "this is not WebAssembly; compressed or text files must be turned into a binary component first",
+              "reason": "not-wasm"
+            },
+            "loadedAt": "…",
+            "name": "a",
+            "onError": "leave",
+            "origin": "configmap/a",
+            "priority": -3,
+            "rewrites": false,
+            "state": "in-force"
+          },
+          {
+            "digest": "…",
+            "failing": false,
+            "failuresInARow": 0,
+            "filters": true,
+            "image": {
+              "digest": "sha256:d1",
+              "reference": "reg.example/policy:1"
+            },
+            "loadedAt": "…",
+            "name": "from-image",
+            "onError": "pass",
+            "origin": "configmap/from-image",
+            "priority": 0,
+            "rewrites": false,
+            "state": "in-force"
+          },
+          {
+            "digest": "…",
+            "failing": false,
+            "failuresInARow": 0,
+            "filters": true,
+            "loadedAt": "…",
+            "name": "default-filter",
+            "onError": "leave",
+            "origin": "built-in",
+            "priority": 1000000,
+            "rewrites": false,
+            "state": "in-force"
+          },
+          {
+            "name": "default-rewrite",
+            "origin": "configmap/without",
+            "state": "off"
+          },
+          {
+            "lastError": {
+              "at": "…",
+              "message": "this is not WebAssembly; compressed or text files must be turned into a binary component first",
+              "reason": "not-wasm"
+            },
+            "name": "wrong",
+            "origin": "configmap/wrong",
+            "state": "refused"
+          }
+        ]
+        "#);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &bench.metrics).unwrap();
+        for line in [
+            "cache_registry_policies{state=\"in-force\"} 3",
+            "cache_registry_policies{state=\"refused\"} 2",
+            "cache_registry_policies{state=\"failing\"} 0",
+            "cache_registry_policy_reloads_total{outcome=\"not-wasm\"} 2",
+            "cache_registry_policy_reloads_total{outcome=\"loaded\"} 2",
+            "cache_registry_policy_reloads_total{outcome=\"off\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+}
