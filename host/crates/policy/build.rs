@@ -50,7 +50,9 @@ fn build() -> Result<(), Box<dyn Error>> {
 fn watch(workspace: &Path) {
     let sources =
         POLICIES.iter().flat_map(|policy| [format!("policies/{policy}/src"), format!("policies/{policy}/Cargo.toml")]);
-    let shared = ["wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"].map(str::to_owned);
+    let shared =
+        ["policies/sdk/src", "policies/sdk/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"]
+            .map(str::to_owned);
     for path in sources.chain(shared) {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }

@@ -5,82 +5,80 @@
 //!
 //! # Settings
 //!
-//! One registry host per line, as it stands in image references; blank lines and the case of letters do not matter:
+//! Registry hosts, as they stand in image references; the case of letters does not matter:
 //!
-//! ```text
-//! registry.cache-registry.svc:5000
-//! cache.example
+//! ```json
+//! {"registries": ["registry.internal:5000", "images.example"]}
 //! ```
 //!
-//! [`Rules`] decides, and is plain Rust on every target. Compiled to WebAssembly, `component` puts it behind the
-//! contract in `wit/`.
+//! [`Rules`] decides, and is plain Rust on every target.
 
-#[cfg(target_family = "wasm")]
-mod component;
-mod glue;
+mod registries;
 
-pub use glue::cache_registry::policy::types::{Container, ContainerKind, Image, PullPolicy, Verdict};
+use cache_registry_policy_sdk::{Filter, Pod, Settings, export, host};
+
+pub use cache_registry_policy_sdk::{Container, ContainerKind, Image, PullPolicy, Verdict};
 
 /// What the decision depends on besides the container and its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     node_registry: String,
     own_registries: Vec<String>,
+    other_registries: Vec<String>,
 }
 
 impl Rules {
-    /// The rules for nodes that pull at `node_registry`, for a cache in `own_registries`, and for settings as the
-    /// crate's documentation has them.
-    pub fn new(node_registry: String, mut own_registries: Vec<String>, settings: &str) -> Self {
-        own_registries.extend(registries(settings).map(|(_, host)| host.to_ascii_lowercase()));
-        Self { node_registry, own_registries }
+    /// The rules for nodes that pull at `node_registry`, and for a cache in `own_registries`.
+    pub fn new(node_registry: String, own_registries: Vec<String>) -> Self {
+        Self { node_registry, own_registries, other_registries: Vec::new() }
+    }
+
+    /// The same, and what settings say, as the crate's documentation has them. What is wrong with them is said in words.
+    pub fn with_settings(self, settings: &str) -> Result<Self, String> {
+        Ok(Self { other_registries: registries::read(settings)?, ..self })
     }
 
     /// Decides on one container; never passes.
     pub fn verdict(&self, container: &Container, image: &Image) -> Verdict {
         if container.pull_policy == PullPolicy::Never {
-            Verdict::Ignore("imagePullPolicy is Never".to_owned())
+            Verdict::ignore("imagePullPolicy is Never")
         } else if image.registry == self.node_registry {
-            Verdict::Ignore("it is pulled through the cache already".to_owned())
+            Verdict::ignore("it is pulled through the cache already")
         } else if self.own_registries.contains(&image.registry) {
-            Verdict::Ignore(format!("{} is the cache's own registry", image.registry))
+            Verdict::ignore([&image.registry, " is the cache's own registry"].concat())
+        } else if self.other_registries.contains(&image.registry) {
+            Verdict::ignore(["images in ", &image.registry, " are left alone"].concat())
         } else {
             Verdict::Cache
         }
     }
 }
 
-/// Says in which line settings name something that cannot be the registry of an image.
-pub fn check(settings: &str) -> Result<(), String> {
-    let is_of_a_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    match registries(settings).find(|(_, host)| !host.chars().all(is_of_a_host)) {
-        None => Ok(()),
-        Some((line, host)) => Err(format!(
-            "line {line}: \"{host}\" is not a registry host; write it as it stands in image references, such as \
-             registry.example:5000"
-        )),
+impl Settings for Rules {
+    fn read(settings: &str) -> Result<Self, String> {
+        Self::new(host::node_registry(), host::own_registries()).with_settings(settings)
     }
 }
 
-/// The hosts that settings list, each with the number of its line.
-fn registries(settings: &str) -> impl Iterator<Item = (usize, &str)> {
-    (1..).zip(settings.lines().map(str::trim)).filter(|(_, host)| !host.is_empty())
+impl Filter for Rules {
+    fn filter(&self, _: &Pod, container: &Container, image: &Image) -> Verdict {
+        self.verdict(container, image)
+    }
 }
+
+export!(filter: Rules);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cache_registry_policy_sdk::testing;
     use rstest::rstest;
 
     fn verdict(pull_policy: PullPolicy, registry: &str, settings: &str) -> Verdict {
-        let container = Container { name: "web".to_owned(), kind: ContainerKind::Regular, pull_policy };
-        let (repository, tag) = ("library/nginx".to_owned(), Some("1.27".to_owned()));
-        let image = Image { registry: registry.to_owned(), repository, tag, digest: None };
-        Rules::new("localhost:7439".to_owned(), Vec::new(), settings).verdict(&container, &image)
-    }
-
-    fn ignored(reason: &str) -> Verdict {
-        Verdict::Ignore(reason.to_owned())
+        testing::set_own_registries(&["cache.example", "registry.svc:5000"]);
+        let container = Container { pull_policy, ..testing::container("web") };
+        let image = testing::image(&format!("{registry}/library/nginx:1.27"));
+        Rules::read(settings).unwrap().filter(&testing::pod("shop"), &container, &image)
     }
 
     #[rstest]
@@ -92,12 +90,12 @@ mod tests {
 
     #[test]
     fn what_is_never_pulled_is_left_alone() {
-        assert_eq!(verdict(PullPolicy::Never, "docker.io", ""), ignored("imagePullPolicy is Never"));
+        assert_eq!(verdict(PullPolicy::Never, "docker.io", ""), Verdict::ignore("imagePullPolicy is Never"));
     }
 
     #[test]
     fn what_is_at_the_node_address_is_left_alone() {
-        let already = ignored("it is pulled through the cache already");
+        let already = Verdict::ignore("it is pulled through the cache already");
         assert_eq!(verdict(PullPolicy::Always, "localhost:7439", ""), already);
         assert_eq!(verdict(PullPolicy::Always, "localhost:5000", ""), Verdict::Cache);
     }
@@ -107,24 +105,20 @@ mod tests {
     #[case("registry.svc:5000", true)]
     #[case("registry.svc", false)]
     #[case("sub.cache.example", false)]
-    fn the_registries_in_the_settings_are_left_alone(#[case] registry: &str, #[case] own: bool) {
-        let settings = "\n  Cache.Example\r\n\nregistry.svc:5000\n";
-        let expected = if own { ignored(&format!("{registry} is the cache's own registry")) } else { Verdict::Cache };
+    fn the_caches_own_registries_are_left_alone(#[case] registry: &str, #[case] own: bool) {
+        let ignored = Verdict::ignore(format!("{registry} is the cache's own registry"));
+        let expected = if own { ignored } else { Verdict::Cache };
+        assert_eq!(verdict(PullPolicy::Always, registry, ""), expected);
+    }
+
+    #[rstest]
+    #[case("reg.internal:5000", true)]
+    #[case("images.example", true)]
+    #[case("reg.internal", false)]
+    fn the_registries_in_the_settings_are_left_alone(#[case] registry: &str, #[case] named: bool) {
+        let settings = r#"{"registries": ["reg.internal:5000", "Images.Example"]}"#;
+        let ignored = Verdict::ignore(format!("images in {registry} are left alone"));
+        let expected = if named { ignored } else { Verdict::Cache };
         assert_eq!(verdict(PullPolicy::Always, registry, settings), expected);
-    }
-
-    #[rstest]
-    #[case("")]
-    #[case("cache.example\nregistry.svc:5000\n[fd00::1]:5000")]
-    fn hosts_are_good_settings(#[case] settings: &str) {
-        assert_eq!(check(settings), Ok(()));
-    }
-
-    #[rstest]
-    #[case("cache.example\n\nhttp://registry.svc:5000", "line 3: \"http://registry.svc:5000\"")]
-    #[case("registries: []", "line 1: \"registries: []\"")]
-    fn anything_else_is_refused_with_its_line(#[case] settings: &str, #[case] start: &str) {
-        let error = check(settings).unwrap_err();
-        assert!(error.starts_with(start), "{error}");
     }
 }

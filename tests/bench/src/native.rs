@@ -15,11 +15,11 @@ pub(crate) struct Native {
 impl Native {
     pub(crate) fn new(node_address: NodeAddress, own_registry: &str) -> Self {
         let own = vec![own_registry.to_owned()];
-        Self { rules: default_filter::Rules::new(node_address.authority().to_owned(), own, ""), node_address }
+        Self { rules: default_filter::Rules::new(node_address.authority().to_owned(), own), node_address }
     }
 
     fn verdict(&self, container: &ContainerFacts) -> Verdict {
-        let asked = default_filter::Container {
+        let asked_container = default_filter::Container {
             name: container.name.clone(),
             kind: match container.kind {
                 ContainerKind::Init => default_filter::ContainerKind::Init,
@@ -33,16 +33,16 @@ impl Native {
             },
         };
         let image = &container.image;
-        let asked_of_filter = default_filter::Image {
+        let asked_image = default_filter::Image {
             registry: image.registry().to_owned(),
             repository: image.repository().to_owned(),
             tag: image.tag().map(ToOwned::to_owned),
             digest: image.digest().map(ToString::to_string),
         };
-        let decided = match self.rules.verdict(&asked, &asked_of_filter) {
+        let decided = match self.rules.verdict(&asked_container, &asked_image) {
             default_filter::Verdict::Ignore(reason) => Ok((Decision::LeftAlone { reason }, "default-filter")),
             default_filter::Verdict::Pass | default_filter::Verdict::Cache => {
-                self.rewrite(asked_of_filter).map(|decision| (decision, "default-rewrite"))
+                self.rewrite(&asked_image).map(|decision| (decision, "default-rewrite"))
             }
         };
         match decided {
@@ -60,16 +60,10 @@ impl Native {
         }
     }
 
-    fn rewrite(&self, image: default_filter::Image) -> Result<Decision, String> {
+    fn rewrite(&self, image: &default_rewrite::Image) -> Result<Decision, String> {
         let parse = |text: &str| text.parse::<Reference>().map_err(|error| error.to_string());
-        let image = default_rewrite::Image {
-            registry: image.registry,
-            repository: image.repository,
-            tag: image.tag,
-            digest: image.digest,
-        };
         let rewritten =
-            default_rewrite::rewritten(&image, |source| Ok(self.node_address.of(&parse(source)?).to_string()))?;
+            default_rewrite::rewritten(image, |source| Ok(self.node_address.of(&parse(source)?).to_string()))?;
         Ok(Decision::Rewritten { image: parse(&rewritten.image)?, source: parse(&rewritten.source)? })
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use cache_registry_core::{ContainerFacts, ContainerKind, Decision, NodeAddress, PodFacts, PullPolicy, Verdict};
-use cache_registry_policy::{Engine, HostFacts, PolicySet, built_in};
+use cache_registry_policy::{Engine, HostFacts, Member, PolicySet, built_in};
 use rstest::rstest;
 
-use crate::{LIMITS, cached, container, decide, ignored, nobody};
+use crate::{LIMITS, cached, container, decide, engine, ignored, load, nobody};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -25,33 +25,27 @@ fn natively(container: &ContainerFacts) -> Verdict {
     let rules = default_filter::Rules::new(
         node.authority().to_owned(),
         own_registries().iter().map(|host| host.to_ascii_lowercase()).collect(),
-        "",
     );
     let image = &container.image;
-    let (registry, repository) = (image.registry().to_owned(), image.repository().to_owned());
-    let (tag, digest) = (image.tag().map(ToOwned::to_owned), image.digest().map(ToString::to_string));
-    let filtered = rules.verdict(
-        &default_filter::Container {
-            name: container.name.clone(),
-            kind: default_filter::ContainerKind::Regular,
-            pull_policy: match container.pull_policy {
-                PullPolicy::Always => default_filter::PullPolicy::Always,
-                PullPolicy::IfNotPresent => default_filter::PullPolicy::IfNotPresent,
-                PullPolicy::Never => default_filter::PullPolicy::Never,
-            },
+    let image = default_filter::Image {
+        registry: image.registry().to_owned(),
+        repository: image.repository().to_owned(),
+        tag: image.tag().map(ToOwned::to_owned),
+        digest: image.digest().map(ToString::to_string),
+    };
+    let asked = default_filter::Container {
+        name: container.name.clone(),
+        kind: default_filter::ContainerKind::Regular,
+        pull_policy: match container.pull_policy {
+            PullPolicy::Always => default_filter::PullPolicy::Always,
+            PullPolicy::IfNotPresent => default_filter::PullPolicy::IfNotPresent,
+            PullPolicy::Never => default_filter::PullPolicy::Never,
         },
-        &default_filter::Image {
-            registry: registry.clone(),
-            repository: repository.clone(),
-            tag: tag.clone(),
-            digest: digest.clone(),
-        },
-    );
-    match filtered {
+    };
+    match rules.verdict(&asked, &image) {
         default_filter::Verdict::Pass => panic!("it is the last"),
         default_filter::Verdict::Ignore(reason) => ignored("default-filter", &reason),
         default_filter::Verdict::Cache => {
-            let image = default_rewrite::Image { registry, repository, tag, digest };
             let rewritten =
                 default_rewrite::rewritten(&image, |source| Ok(node.of(&source.parse().unwrap()).to_string())).unwrap();
             let (image, source) = (rewritten.image.parse().unwrap(), rewritten.source.parse().unwrap());
@@ -111,6 +105,28 @@ async fn each_container_has_its_verdict_in_its_place() {
     let own = ignored("default-filter", "cache.example is the cache's own registry");
     assert_eq!(decide(&set, &["a:1", "cache.example/b:1", "c:1"]).await, [cached("a:1"), own, cached("c:1")]);
     assert_eq!(decide(&set, &[]).await, []);
+}
+
+#[tokio::test]
+async fn registries_in_the_settings_are_left_alone() {
+    let engine = engine();
+    let [_, rewrite] = built_in::load(&engine).unwrap();
+    let settings = r#"{"registries":["Reg.internal:5000"]}"#;
+    let filter = Arc::new(load(&engine, "default-filter", built_in::DEFAULT_FILTER, settings).unwrap());
+    let members = [filter, rewrite].map(Member::from);
+    let set = PolicySet::new(engine, members.into(), nobody()).unwrap();
+    let named = ignored("default-filter", "images in reg.internal:5000 are left alone");
+    assert_eq!(decide(&set, &["reg.internal:5000/a:1", "reg.internal/a:1"]).await, [named, cached("reg.internal/a:1")]);
+}
+
+#[rstest]
+#[case("default-filter", r#"{"registries":["http://reg.internal"]}"#, "\"http://reg.internal\" is not a registry host")]
+#[case("default-filter", r#"{"registry":["reg.internal"]}"#, "the one setting is a list of registry hosts")]
+#[case("default-rewrite", r#"{"mirror":"reg.internal"}"#, "this policy has no settings")]
+fn wrong_settings_are_refused_in_words(#[case] name: &str, #[case] settings: &str, #[case] words: &str) {
+    let error = load(&engine(), name, built_in::wasm(name).unwrap(), settings).unwrap_err();
+    assert_eq!(error.reason(), "settings");
+    assert!(error.to_string().starts_with(&format!("the policy refuses its settings: {words}")), "{error}");
 }
 
 #[test]
