@@ -1,0 +1,79 @@
+use serde_json::Value;
+
+/// The objects of a release.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    objects: Vec<Value>,
+}
+
+/// A pod that an object makes, or the pod of a `helm test`.
+#[derive(Debug, Clone, Copy)]
+pub struct Pod<'a> {
+    /// `webhook`, `controllers`, `proxy`, `registry` or `test`.
+    pub role: &'a str,
+    /// Its labels and annotations.
+    pub metadata: &'a Value,
+    /// Its specification.
+    pub spec: &'a Value,
+}
+
+impl Release {
+    pub(crate) fn new(documents: Vec<Value>) -> Self {
+        Self { objects: documents.into_iter().filter(|document| !document.is_null()).collect() }
+    }
+
+    /// All of them.
+    pub fn objects(&self) -> &[Value] {
+        &self.objects
+    }
+
+    /// Those of a kind.
+    pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(move |object| object["kind"] == kind)
+    }
+
+    /// One of them. It has to be there.
+    pub fn object(&self, kind: &str, name: &str) -> &Value {
+        let mut objects = self.objects.iter();
+        let found = objects.find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+        found.unwrap_or_else(|| unreachable!("no {kind} {name}"))
+    }
+
+    /// The pods of all roles.
+    pub fn pods(&self) -> Vec<Pod<'_>> {
+        self.objects.iter().filter_map(pod).collect()
+    }
+
+    /// The pod of a role.
+    pub fn pod(&self, role: &str) -> Pod<'_> {
+        self.pods().into_iter().find(|pod| pod.role == role).unwrap_or_else(|| unreachable!("no pod of {role}"))
+    }
+}
+
+impl<'a> Pod<'a> {
+    /// Its container: each has one.
+    pub fn container(&self) -> &'a Value {
+        &self.spec["containers"][0]
+    }
+
+    /// The container's arguments.
+    pub fn arguments(&self) -> Vec<&'a str> {
+        self.container()["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// What a flag is given, `--flag=VALUE`.
+    pub fn argument(&self, flag: &str) -> Option<&'a str> {
+        self.arguments().into_iter().find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='))
+    }
+}
+
+/// The value at a path: `spec.template`, `image.tag`.
+pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(value, |value, key| &value[key])
+}
+
+fn pod(object: &Value) -> Option<Pod<'_>> {
+    let pod = if object["kind"] == "Pod" { object } else { &object["spec"]["template"] };
+    let role = pod["metadata"]["labels"]["app.kubernetes.io/component"].as_str()?;
+    Some(Pod { role, metadata: &pod["metadata"], spec: &pod["spec"] })
+}

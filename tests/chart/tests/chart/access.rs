@@ -1,0 +1,99 @@
+//! What each account may do. A row more here is a right more for everybody who takes over a pod.
+
+use std::collections::BTreeSet;
+
+use cache_registry_chart::{Release, render};
+use serde_json::Value;
+
+const EVERYWHERE: &str = "everywhere";
+const HERE: &str = "cache-registry-system";
+
+/// One line for each rule: account, where, what, verbs.
+fn rights(release: &Release) -> BTreeSet<String> {
+    let mut rights = BTreeSet::new();
+    let bindings = release.of_kind("ClusterRoleBinding").chain(release.of_kind("RoleBinding"));
+    for binding in bindings {
+        let role = &binding["roleRef"];
+        let namespace = &binding["metadata"]["namespace"];
+        let mut roles = release.of_kind(role["kind"].as_str().unwrap());
+        let bound = roles
+            .find(|object| object["metadata"]["name"] == role["name"] && &object["metadata"]["namespace"] == namespace)
+            .unwrap_or_else(|| panic!("nothing is bound by {binding}"));
+        let place = if role["kind"] == "ClusterRole" { EVERYWHERE } else { namespace.as_str().unwrap() };
+        for subject in binding["subjects"].as_array().unwrap() {
+            assert_eq!((&subject["kind"], &subject["namespace"]), (&Value::from("ServiceAccount"), &Value::from(HERE)));
+            let account = subject["name"].as_str().unwrap();
+            release.object("ServiceAccount", account);
+            for rule in bound["rules"].as_array().unwrap() {
+                let group = list(&rule["apiGroups"]);
+                let names = Some(list(&rule["resourceNames"])).filter(|names| !names.is_empty());
+                let names = names.map(|names| format!(" named {names}")).unwrap_or_default();
+                let (resources, verbs) = (list(&rule["resources"]), list(&rule["verbs"]));
+                rights.insert(format!("{account} | {place} | {group}/{resources}{names} | {verbs}"));
+            }
+        }
+    }
+    rights
+}
+
+fn list(value: &Value) -> String {
+    let items: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    items.join(",")
+}
+
+/// The rights that a release has whatever its values are.
+const ALWAYS: [&str; 7] = [
+    "cache-registry-controllers | cache-registry-system | coordination.k8s.io/leases named cache-registry-controllers | get,update,patch",
+    "cache-registry-controllers | default | events.k8s.io/events | create,patch",
+    "cache-registry-controllers | everywhere | /pods | get,list,watch",
+    "cache-registry-controllers | everywhere | cache-registry.enix.io/cachedimages | get,list,watch,create,update,patch,delete",
+    "cache-registry-controllers | everywhere | cache-registry.enix.io/cachedimages/status,cachedimages/finalizers | get,update,patch",
+    "cache-registry-webhook | cache-registry-system | /configmaps | get,list,watch",
+    "cache-registry-webhook | cache-registry-system | events.k8s.io/events | create,patch",
+];
+
+/// Those that come with a certificate that the controllers manage.
+const SELF_MANAGED: [&str; 2] = [
+    "cache-registry-controllers | cache-registry-system | /secrets named cache-registry-webhook-certificate | get,list,watch,update,patch",
+    "cache-registry-controllers | everywhere | admissionregistration.k8s.io/mutatingwebhookconfigurations named cache-registry | get,list,watch,patch",
+];
+
+fn expected(more: &[&'static str]) -> BTreeSet<String> {
+    ALWAYS.iter().chain(more).map(ToString::to_string).collect()
+}
+
+#[test]
+fn nobody_may_do_more_than_the_table_says() {
+    assert_eq!(rights(&render("").unwrap()), expected(&SELF_MANAGED));
+}
+
+#[test]
+fn with_a_certificate_of_others_the_controllers_see_no_secret() {
+    let values = "controllers: { webhook: { certificate: { mode: cert-manager } } }";
+    assert_eq!(rights(&render(values).unwrap()), expected(&[]));
+}
+
+#[test]
+fn the_webhook_reads_the_pull_secrets_that_are_named_and_no_others() {
+    let release = render("policies: { pullSecrets: [one, two] }").unwrap();
+    let secrets = "cache-registry-webhook | cache-registry-system | /secrets named one,two | get";
+    let more: Vec<&str> = SELF_MANAGED.into_iter().chain([secrets]).collect();
+    assert_eq!(rights(&release), expected(&more));
+}
+
+#[test]
+fn each_role_has_an_account_of_its_own() {
+    let release = render("").unwrap();
+    let accounts: BTreeSet<_> = release
+        .pods()
+        .into_iter()
+        .filter(|pod| pod.role != "test")
+        .map(|pod| pod.spec["serviceAccountName"].as_str().unwrap().to_owned())
+        .collect();
+    let made: BTreeSet<_> = release
+        .of_kind("ServiceAccount")
+        .map(|account| account["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(accounts, made);
+    assert_eq!(accounts.len(), 4);
+}

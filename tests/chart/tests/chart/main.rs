@@ -1,0 +1,14 @@
+//! The chart, rendered for many values.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by them, in its helpers too")]
+
+mod access;
+mod certificates;
+mod documents;
+mod flags;
+mod matrix;
+mod names;
+mod network;
+mod refusals;
+mod restricted;
+mod roles;
+mod storage;

@@ -1,0 +1,63 @@
+use cache_registry_chart::{Release, render};
+use serde_json::{Value, json};
+
+fn policies(release: &Release) -> Vec<&str> {
+    release.of_kind("NetworkPolicy").map(|policy| policy["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+fn ingress<'a>(release: &'a Release, role: &str) -> &'a Value {
+    &release.object("NetworkPolicy", &format!("cache-registry-{role}"))["spec"]["ingress"]
+}
+
+fn role(name: &str) -> Value {
+    json!({ "podSelector": { "matchLabels": {
+        "app.kubernetes.io/component": name,
+        "app.kubernetes.io/instance": "cache-registry",
+        "app.kubernetes.io/name": "cache-registry",
+    }}})
+}
+
+#[test]
+fn each_role_has_a_policy_unless_it_is_in_the_hosts_network() {
+    let release = render("").unwrap();
+    assert_eq!(policies(&release), ["cache-registry-webhook", "cache-registry-controllers", "cache-registry-registry"]);
+    let release = render("proxy: { hostNetwork: false }").unwrap();
+    assert!(policies(&release).contains(&"cache-registry-proxy"));
+    assert_eq!(policies(&render("networkPolicy: { enabled: false }").unwrap()), Vec::<&str>::new());
+}
+
+#[test]
+fn the_registry_connects_nowhere() {
+    let release = render("").unwrap();
+    let spec = &release.object("NetworkPolicy", "cache-registry-registry")["spec"];
+    assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]));
+    assert!(spec.get("egress").is_none());
+}
+
+#[test]
+fn the_registry_is_reached_by_controllers_and_proxies() {
+    let release = render("proxy: { hostNetwork: false }").unwrap();
+    let expected = json!([{ "ports": [{ "port": "http" }], "from": [role("controllers"), role("proxy")] }]);
+    assert_eq!(ingress(&release, "registry"), &expected);
+}
+
+#[test]
+fn in_the_hosts_network_proxies_are_the_nodes() {
+    let release = render("networkPolicy: { nodes: [10.0.0.0/16, 'fd00::/64'] }").unwrap();
+    let from =
+        json!([role("controllers"), { "ipBlock": { "cidr": "10.0.0.0/16" } }, { "ipBlock": { "cidr": "fd00::/64" } }]);
+    assert_eq!(ingress(&release, "registry")[0]["from"], from);
+    // No policy can select them, and nobody has said which addresses they have.
+    assert!(ingress(&render("").unwrap(), "registry")[0].get("from").is_none());
+}
+
+#[test]
+fn metrics_may_be_kept_for_some() {
+    let release =
+        render("networkPolicy: { metricsFrom: [{ podSelector: { matchLabels: { app: prometheus } } }] }").unwrap();
+    for role in ["webhook", "controllers"] {
+        let rules = ingress(&release, role).as_array().unwrap();
+        let admin = rules.iter().find(|rule| rule["ports"][0]["port"] == "admin").unwrap();
+        assert_eq!(admin["from"], json!([{ "podSelector": { "matchLabels": { "app": "prometheus" } } }]), "{role}");
+    }
+}

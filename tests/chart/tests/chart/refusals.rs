@@ -1,0 +1,69 @@
+use cache_registry_chart::render;
+use rstest::rstest;
+
+const GARBAGE: &str = "registry.garbageCollectionSchedule: without registry.persistence.enabled a garbage collection would empty the cache";
+
+/// The words name the key.
+#[rstest]
+#[case("controllers: { replicsa: 3 }", "at '/controllers': additional properties 'replicsa' not allowed")]
+#[case(
+    "controllers: { webhook: { mode: auto } }",
+    "at '/controllers/webhook': additional properties 'mode' not allowed"
+)]
+#[case("proxy: { hostPort: '7439' }", "at '/proxy/hostPort': got string, want integer")]
+#[case("proxy: { hostPort: 80 }", "at '/proxy/hostPort': minimum")]
+#[case("proxy: { hostPort: 7440 }", "proxy.adminPort: it is the same as proxy.hostPort")]
+#[case("proxy: { registryHost: 'fd00::10' }", "proxy.registryHost: \"fd00::10\" is not a host name")]
+#[case("image: { tag: 1 }", "at '/image/tag': got number, want string")]
+#[case("image: { digest: 'sha256:12' }", "image.digest: \"sha256:12\" is not a digest")]
+#[case("cachedImagesExpiryDelay: 30d", "at '/cachedImagesExpiryDelay': got string, want integer")]
+#[case("cachedImagesExpiryDelay: -1", "at '/cachedImagesExpiryDelay': minimum")]
+#[case("policies: { time: '50' }", "policies.time: \"50\" is not a whole number and a unit")]
+#[case("policies: { memory: 32MB }", "policies.memory: \"32MB\" is not a number of bytes")]
+#[case("networkPolicy: { nodes: [10.0.0.1] }", "networkPolicy.nodes: \"10.0.0.1\" is not a CIDR")]
+#[case("registries: { docker.io: { endpoint: mirror } }", "registries.docker.io: \"mirror\" is not a URL")]
+#[case("registries: { docker.io: { insecure: true } }", "at '/registries/docker.io': additional properties 'insecure'")]
+#[case("registries: { 'https://docker.io': {} }", "is not the host of a registry")]
+#[case(
+    "{ registries: { docker.io: {} }, registriesSecret: { name: mine } }",
+    "registries and registriesSecret.name: give one"
+)]
+#[case("registry: { garbageCollectionSchedule: '0 0 * * 0' }", GARBAGE)]
+#[case(
+    "registry: { garbageCollectionSchedule: '0 0 * * 0', persistance: { enabled: true } }",
+    "registry.garbageCollectionSchedule: garbage collection is not implemented in this version"
+)]
+#[case("registry: { persistance: { enabled: 'yes' } }", "at '/registry/persistance/enabled': got string, want boolean")]
+#[case(
+    "controllers: { webhook: { certificate: { mode: self } } }",
+    "at '/controllers/webhook/certificate/mode': value must be one of"
+)]
+#[case(
+    "controllers: { webhook: { certificate: { mode: provided } } }",
+    "controllers.webhook.certificate.secretName: with mode provided"
+)]
+#[case(
+    "controllers: { webhook: { certificate: { mode: provided, secretName: tls } } }",
+    "controllers.webhook.certificate.caBundle: with mode provided"
+)]
+#[case(
+    "controllers: { webhook: { certificate: { mode: self-managed, secretName: tls } } }",
+    "controllers.webhook.certificate.secretName: it is for mode provided, and the mode is self-managed"
+)]
+#[case(
+    "controllers: { webhook: { certificate: { mode: cert-manager }, createCertificateIssuer: false } }",
+    "controllers.webhook.certificateIssuerRef.name: with createCertificateIssuer false"
+)]
+#[case(
+    "controllers: { webhook: { certificate: { mode: cert-manager }, certificateIssuerRef: { kind: ClusterIssuer } } }",
+    "controllers.webhook.certificateIssuerRef.kind: the chart makes an Issuer"
+)]
+#[case(
+    "controllers: { webhook: { objectSelector: { matchExpressions: [{ key: a, operator: Is }] } } }",
+    "'/controllers/webhook/objectSelector/matchExpressions/0/operator'"
+)]
+#[case("registry: { persistence: { accessModes: [] } }", "at '/registry/persistence/accessModes': minItems")]
+fn what_cannot_be_meant_is_refused(#[case] values: &str, #[case] words: &str) {
+    let refusal = render(values).expect_err("it was not refused");
+    assert!(refusal.contains(words), "{refusal}");
+}
