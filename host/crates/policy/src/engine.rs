@@ -12,6 +12,7 @@ use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, PoolingA
 use crate::bindings::Deciding;
 use crate::host::Host;
 use crate::set::MOST_POLICIES;
+use crate::wasi;
 
 /// How much policies may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config(limits)).map_err(of_wasmtime)?;
         let mut linker = Linker::new(&wasmtime);
         Deciding::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host).map_err(of_wasmtime)?;
+        wasi::add_to_linker(&mut linker).map_err(of_wasmtime)?;
         let clock = Arc::new(AtomicU64::new(0));
         thread::Builder::new()
             .name("policy-clock".to_owned())

@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 
+use crate::log::Log;
 use crate::memory::MemoryExceeded;
+use crate::wasi::Denied;
 
 /// Why a policy gave no usable answer. Displayed, it continues the sentence that the policy's name begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +67,19 @@ impl Failure {
         Self::new(Cause::Reference, format!("gave an unusable reference: {}", one_line(&problem.to_string(), 200)))
     }
 
-    /// What wasmtime says of a call that did not return, or of an instance that did not come to be.
-    pub(crate) fn of(error: &wasmtime::Error, time: Duration) -> Self {
+    /// What wasmtime says of a call that did not return, or of an instance that did not come to be; and what the guest
+    /// said of it, in its log.
+    pub(crate) fn of(error: &wasmtime::Error, time: Duration, log: &Log) -> Self {
+        let failure = Self::in_words_of_wasmtime(error, time);
+        match log.complaint() {
+            complaint if failure.cause == Cause::Trap && !complaint.is_empty() => {
+                Self { words: format!("{}: {complaint}", failure.words), ..failure }
+            }
+            _ => failure,
+        }
+    }
+
+    fn in_words_of_wasmtime(error: &wasmtime::Error, time: Duration) -> Self {
         if let Some(trap) = error.downcast_ref::<Trap>() {
             return match trap {
                 Trap::Interrupt => Self::time(time),
@@ -79,6 +92,9 @@ impl Failure {
         }
         if let Some(exceeded) = error.downcast_ref::<MemoryExceeded>() {
             return Self::new(Cause::Memory, format!("wanted {exceeded}"));
+        }
+        if let Some(denied) = error.downcast_ref::<Denied>() {
+            return Self::new(Cause::Trap, denied.to_string());
         }
         if error.is::<PoolConcurrencyLimitError>() {
             return Self::new(Cause::Start, "found no free slot to run in".to_owned());
@@ -116,6 +132,17 @@ pub(crate) fn one_line(text: &str, most_chars: usize) -> String {
     line
 }
 
+/// The same, of a text whose end says more than its beginning.
+pub(crate) fn one_line_from_the_end(text: &str, most_chars: usize) -> String {
+    match text.chars().count().checked_sub(most_chars) {
+        None | Some(0) => one_line(text, most_chars),
+        Some(skipped) => {
+            let end: String = text.chars().skip(skipped).collect();
+            format!("…{}", one_line(&end, most_chars))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +152,7 @@ mod tests {
         assert_eq!(one_line("a\r\nb\u{7f}c", 10), "a  b c");
         assert_eq!(one_line("ééééé", 5), "ééééé");
         assert_eq!(one_line("éééééé", 5), "ééééé…");
+        assert_eq!(one_line_from_the_end("ééééé", 5), "ééééé");
+        assert_eq!(one_line_from_the_end("xééééé", 5), "…ééééé");
     }
 }

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cache_registry_core::{PodFacts, Reference};
 use wasmtime::component::Resource;
@@ -7,7 +6,9 @@ use wasmtime::component::Resource;
 use crate::bindings::{host, types};
 use crate::engine::Engine;
 use crate::load::Identity;
+use crate::log::Log;
 use crate::memory::Memory;
+use crate::wasi::Wasi;
 
 /// What one instance has of the host: the other side of every function that a policy can call.
 pub(crate) struct Host {
@@ -15,24 +16,14 @@ pub(crate) struct Host {
     engine: Engine,
     policy: Arc<Identity>,
     pod: Arc<PodFacts>,
-    log: Arc<LogLeft>,
+    log: Arc<Log>,
+    /// Made for the first call into it.
+    wasi: Option<Box<Wasi>>,
 }
 
 /// The pod under review. There is one in an instance, [`Host`] has it, and handles need not tell which they mean.
 #[allow(unreachable_pub, reason = "the generated code exports it")]
 pub struct Pod;
-
-/// Bytes of log that a policy has for one request, shared by the instances that it takes: one that traps for every
-/// container has no more than one that answers.
-pub(crate) struct LogLeft(AtomicUsize);
-
-const LOG: usize = 8 << 10;
-
-impl Default for LogLeft {
-    fn default() -> Self {
-        Self(AtomicUsize::new(LOG))
-    }
-}
 
 impl Pod {
     pub(crate) fn handle() -> Resource<Pod> {
@@ -41,38 +32,18 @@ impl Pod {
 }
 
 impl Host {
-    pub(crate) fn new(engine: Engine, policy: Arc<Identity>, pod: Arc<PodFacts>, log: Arc<LogLeft>) -> Self {
-        Self { memory: Memory::limited_to(engine.limits().memory), engine, policy, pod, log }
+    pub(crate) fn new(engine: Engine, policy: Arc<Identity>, pod: Arc<PodFacts>, log: Arc<Log>) -> Self {
+        Self { memory: Memory::limited_to(engine.limits().memory), engine, policy, pod, log, wasi: None }
+    }
+
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.get_or_insert_with(|| Box::new(Wasi::new(self.log.clone())))
     }
 }
 
 impl host::Host for Host {
     fn log(&mut self, level: host::Level, message: String) {
-        // One instance at a time has it.
-        let left = self.log.0.load(Ordering::Relaxed);
-        if left == 0 {
-            return;
-        }
-        let policy = self.policy.name.as_str();
-        let end = message.floor_char_boundary(left);
-        // As a field and not as the event's message: what a guest says is quoted, so that no line break of its
-        // makes it look like a line of ours.
-        let said = &message[..end];
-        match level {
-            host::Level::Debug => tracing::debug!(policy, said, "policy says"),
-            host::Level::Info => tracing::info!(policy, said, "policy says"),
-            host::Level::Warn => tracing::warn!(policy, said, "policy says"),
-            host::Level::Error => tracing::error!(policy, said, "policy says"),
-        }
-        // Empty lines are not free.
-        let left = if end < message.len() { 0 } else { left.saturating_sub(end.max(64)) };
-        self.log.0.store(left, Ordering::Relaxed);
-        if left == 0 {
-            tracing::warn!(
-                policy,
-                "policy said more than the {LOG} bytes that it may for one pod; the rest is dropped"
-            );
-        }
+        self.log.say(level, &message);
     }
 
     fn settings(&mut self) -> String {

@@ -7,8 +7,9 @@ use wasmtime::component;
 use crate::bindings::types::{Rewritten, Verdict};
 use crate::bindings::{check, filter, rewrite};
 use crate::engine::Engine;
-use crate::host::{Host, LogLeft, Pod};
+use crate::host::{Host, Pod};
 use crate::load::{Exports, Policy};
+use crate::log::Log;
 
 /// A component brought to life in a store of its own, within the engine's limits. After a call that ends in an error
 /// it answers no other.
@@ -22,18 +23,23 @@ pub(crate) struct Instance {
 /// Bytes that a guest passes to the host in one call: references, reasons and lines of a log are far below.
 const PASSED: usize = 64 << 10;
 
+/// Handles that a guest holds at a time: of the pod, and of resources that it defines for itself, which take memory of
+/// the host's.
+const HANDLES: usize = 1000;
+
 impl Instance {
     /// An instance that has `ticks` to start and to answer.
     pub(crate) fn new(
         engine: &Engine,
         policy: &Policy,
         pod: Arc<PodFacts>,
-        log: Arc<LogLeft>,
+        log: Arc<Log>,
         ticks: u64,
     ) -> wasmtime::Result<Self> {
         let mut store = Store::new(engine.wasmtime(), Host::new(engine.clone(), policy.identity.clone(), pod, log));
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(PASSED);
+        store.set_max_component_handles(HANDLES);
         store.set_epoch_deadline(ticks);
         let handle = policy.component.linked().instantiate(&mut store)?;
         Ok(Self { store, handle, filter: None, rewrite: None })
@@ -52,6 +58,11 @@ impl Instance {
     /// From now on it has `ticks`.
     pub(crate) fn has(&mut self, ticks: u64) {
         self.store.set_epoch_deadline(ticks);
+    }
+
+    /// Bytes of memory that it has by now.
+    pub(crate) fn memory(&self) -> usize {
+        self.store.data().memory.used()
     }
 
     /// Asks whether the policy's settings are right.

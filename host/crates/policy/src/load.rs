@@ -10,6 +10,8 @@ use crate::failure::{Failure, one_line};
 use crate::health::{Health, Pulse};
 use crate::host::Host;
 use crate::instance::Instance;
+use crate::log::Log;
+use crate::wasi;
 
 /// A policy that was compiled, linked and checked, and can take part in decisions.
 pub struct Policy {
@@ -48,8 +50,8 @@ pub enum LoadError {
     Compile(String),
     /// It wants what policies do not get.
     #[error(
-        "the component imports {0}; policies are offered {PACKAGE}/host and {PACKAGE}/types at version {VERSION}, and \
-         nothing else"
+        "the component imports {0}; policies are offered {PACKAGE}/host and {PACKAGE}/types at version {VERSION}, and an \
+         empty WASI 0.2 without HTTP; build it without what is not there"
     )]
     Import(String),
     /// It answers no question.
@@ -135,8 +137,8 @@ impl Engine {
 }
 
 pub(crate) fn expect_known_imports(imports: &[String]) -> Result<(), LoadError> {
-    let known =
-        |name: &str| ["host", "types"].iter().any(|interface| name.starts_with(&format!("{PACKAGE}/{interface}@")));
+    let of_ours = |name: &str| ["host", "types"].iter().any(|part| name.starts_with(&format!("{PACKAGE}/{part}@")));
+    let known = |name: &str| of_ours(name) || wasi::offers(name);
     let unknown: Vec<_> = imports.iter().map(String::as_str).filter(|name| !known(name)).collect();
     if unknown.is_empty() { Ok(()) } else { Err(LoadError::Import(one_line(&unknown.join(", "), 300))) }
 }
@@ -165,9 +167,10 @@ impl Exports {
 
 /// With functions in interfaces, wasmtime compares types only where there is an instance.
 fn try_out(engine: &Engine, policy: &Policy) -> Result<(), LoadError> {
-    let trial = |error: wasmtime::Error| LoadError::Trial(Failure::of(&error, engine.limits().time).to_string());
+    let log = Arc::new(Log::of(policy.identity.clone()));
+    let trial = |error: wasmtime::Error| LoadError::Trial(Failure::of(&error, engine.limits().time, &log).to_string());
     let contract = |error: wasmtime::Error| LoadError::Contract(in_words(&error));
-    let mut instance = Instance::new(engine, policy, Arc::default(), Arc::default(), engine.ticks()).map_err(trial)?;
+    let mut instance = Instance::new(engine, policy, Arc::default(), log.clone(), engine.ticks()).map_err(trial)?;
     let exports = policy.component.asked();
     instance.compare(exports).map_err(contract)?;
     match exports.check.as_ref().map_or(Ok(Ok(())), |check| instance.check(check)).map_err(trial)? {

@@ -7,8 +7,8 @@ use crate::bindings::types::{Rewritten, Verdict};
 use crate::bindings::{filter, rewrite};
 use crate::engine::Engine;
 use crate::failure::{Cause, Failure};
-use crate::host::LogLeft;
 use crate::instance::Instance;
+use crate::log::Log;
 use crate::observer::{Observer, PolicyFailure};
 use crate::set::{Member, Seat};
 
@@ -24,7 +24,7 @@ pub(crate) struct Session<'r> {
     instance: Option<Instance>,
     ticks_left: u64,
     took: Duration,
-    log: Arc<LogLeft>,
+    log: Arc<Log>,
     failed_by: Vec<Cause>,
 }
 
@@ -45,7 +45,7 @@ impl<'r> Session<'r> {
             instance: None,
             ticks_left: engine.ticks(),
             took: Duration::ZERO,
-            log: Arc::default(),
+            log: Arc::new(Log::of(seat.member.policy.identity.clone())),
             failed_by: Vec::new(),
         }
     }
@@ -111,13 +111,14 @@ impl<'r> Session<'r> {
             return Err(Failure::time(time));
         }
         let (began, tick) = (Instant::now(), self.engine.now());
+        self.log.call();
         let answer = self.ready().and_then(question);
         self.took += began.elapsed();
         self.ticks_left = self.ticks_left.saturating_sub(self.engine.now() - tick);
         answer.map_err(|error| {
             tracing::debug!(policy = self.seat.member.policy.name(), ?error, "call failed");
             self.instance = None;
-            let failure = Failure::of(&error, time);
+            let failure = Failure::of(&error, time, &self.log);
             if failure.cause() == Cause::Time {
                 self.ticks_left = 0;
             }

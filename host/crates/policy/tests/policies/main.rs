@@ -9,6 +9,7 @@ mod load;
 mod log;
 mod order;
 mod pod;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
