@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: help demo cluster test bench image lint toolchain packages tools
+.PHONY: help demo cluster test bench fuzz image lint toolchain packages tools
 
 help: ## Show the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -33,6 +33,9 @@ bench: toolchain packages ## The tables of docs/performance.md, side by side wit
 image: toolchain ## The container image, without a container engine: target/image (OCI layout) and target/image.tar
 	@tests/tools/packages.sh cmake musl-tools
 	@image/pack.sh
+
+fuzz: toolchain ## Each fuzz target for a short while (SECONDS_EACH=20), from the corpus that is checked in
+	@tests/fuzz/run.sh
 
 lint: toolchain ## Formatting, clippy, licences and advisories, generated files
 	@cargo fmt --all --check
