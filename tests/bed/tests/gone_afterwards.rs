@@ -1,35 +1,73 @@
-//! However a bed ends, nothing of it is left: no process, link, network namespace, mount or file.
+//! However a bed or a cluster ends, nothing of it is left: no process, link, network namespace, mount, control group or
+//! file.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// The demo, with its bed up.
-struct Demo {
+/// A program with its bed up.
+struct Running {
     process: Child,
     /// Where its bed is, and nothing else.
     temporary: TempDir,
     bridge: String,
+    /// What of [`SHARED`] was there before.
+    shared: Vec<&'static str>,
 }
 
-impl Demo {
-    fn start() -> Result<Self> {
-        let temporary = TempDir::new()?;
-        let mut process =
-            Command::new(env!("CARGO_BIN_EXE_demo")).env("TMPDIR", temporary.path()).stdout(Stdio::piped()).spawn()?;
+/// Two at once would be slow on a small machine.
+static CLUSTERS: Mutex<()> = Mutex::new(());
+
+/// Where the programs of a node keep things, whatever they are told.
+const SHARED: [&str; 6] = [
+    "/run/containerd",
+    "/run/xtables.lock",
+    "/var/lib/cni",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/var/log/pods",
+];
+
+impl Running {
+    fn demo() -> Result<Self> {
+        Self::start(env!("CARGO_BIN_EXE_demo"), "2.")
+    }
+
+    fn cluster() -> Result<Self> {
+        let cluster = Self::start(env!("CARGO_BIN_EXE_cluster"), "two nodes are ready")?;
+        ensure!(!cluster.control_groups()?.is_empty(), "this test looks at nothing");
+        Ok(cluster)
+    }
+
+    /// Starts a program, and waits for the line that says that its bed is up.
+    fn start(program: &str, up: &str) -> Result<Self> {
+        let (shared, temporary) = (shared(), TempDir::new()?);
+        let mut process = Command::new(program).env("TMPDIR", temporary.path()).stdout(Stdio::piped()).spawn()?;
         let output = process.stdout.take().context("no output")?;
-        let up = BufReader::new(output).lines().map_while(Result::ok).any(|line| line.starts_with("2."));
-        ensure!(up, "the demo ended before its bed was up");
+        let is_up = BufReader::new(output).lines().map_while(Result::ok).any(|line| line.starts_with(up));
+        ensure!(is_up, "{program} ended before its bed was up");
         let bridge = fs::read_to_string(folder(temporary.path())?.join("bridge"))?.trim().to_owned();
         ensure!(link(&bridge).exists() && !processes(temporary.path())?.is_empty(), "this test looks at nothing");
-        Ok(Self { process, temporary, bridge })
+        Ok(Self { process, temporary, bridge, shared })
+    }
+
+    /// The control groups of its nodes, in which pods are.
+    fn control_groups(&self) -> Result<Vec<String>> {
+        let root = Path::new("/sys/fs/cgroup");
+        let mut found = Vec::new();
+        for hierarchy in fs::read_dir(root)?.map_while(Result::ok).map(|entry| entry.path()).chain([root.to_owned()]) {
+            let groups = ["a", "b"].map(|node| hierarchy.join(format!("{}-{node}", self.bridge)));
+            found.extend(groups.iter().filter(|group| group.exists()).map(|group| group.display().to_string()));
+        }
+        Ok(found)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
@@ -66,8 +104,14 @@ impl Demo {
         let mounts = fs::read_to_string("/proc/mounts")?;
         let inside = temporary.display().to_string();
         left.extend(mounts.lines().filter(|line| line.contains(&inside)).map(ToOwned::to_owned));
+        left.extend(self.control_groups()?);
+        left.extend(shared().into_iter().filter(|path| !self.shared.contains(path)).map(ToOwned::to_owned));
         Ok(left)
     }
+}
+
+fn shared() -> Vec<&'static str> {
+    SHARED.into_iter().filter(|path| Path::new(path).exists()).collect()
 }
 
 fn folder(temporary: &Path) -> Result<PathBuf> {
@@ -96,17 +140,35 @@ fn processes(temporary: &Path) -> Result<Vec<String>> {
 
 #[test]
 fn nothing_is_left_of_a_bed_whose_program_was_killed() -> Result<()> {
-    let mut demo = Demo::start()?;
-    demo.signal(Signal::KILL)?;
-    assert_eq!(demo.process.wait()?.signal(), Some(9));
-    demo.is_gone()
+    is_gone_after_kill(Running::demo()?)
 }
 
 #[test]
 fn nothing_is_left_after_ctrl_c() -> Result<()> {
-    let mut demo = Demo::start()?;
-    demo.signal(Signal::INT)?;
-    assert_eq!(demo.process.wait()?.code(), Some(130));
-    assert_eq!(demo.left()?, Vec::<String>::new(), "it ended before all was gone");
+    is_gone_after_ctrl_c(Running::demo()?, 130)
+}
+
+#[test]
+fn nothing_is_left_of_a_cluster_whose_program_was_killed() -> Result<()> {
+    let _turn = CLUSTERS.lock();
+    is_gone_after_kill(Running::cluster()?)
+}
+
+#[test]
+fn nothing_is_left_of_a_cluster_after_ctrl_c() -> Result<()> {
+    let _turn = CLUSTERS.lock();
+    is_gone_after_ctrl_c(Running::cluster()?, 0)
+}
+
+fn is_gone_after_kill(mut running: Running) -> Result<()> {
+    running.signal(Signal::KILL)?;
+    assert_eq!(running.process.wait()?.signal(), Some(9));
+    running.is_gone()
+}
+
+fn is_gone_after_ctrl_c(mut running: Running, code: i32) -> Result<()> {
+    running.signal(Signal::INT)?;
+    assert_eq!(running.process.wait()?.code(), Some(code));
+    assert_eq!(running.left()?, Vec::<String>::new(), "it ended before all was gone");
     Ok(())
 }
