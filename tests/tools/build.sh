@@ -38,6 +38,7 @@ tools=(
   registry=github.com/distribution/distribution/v3/cmd/registry
   crane=github.com/google/go-containerregistry/cmd/crane
   oras=oras:oras.land/oras/cmd/oras
+  containerd-shim-runc-v2=github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
   containerd=github.com/containerd/containerd/v2/cmd/containerd
   coredns=coredns:.
   helm=helm:helm.sh/helm/v3/cmd/helm
