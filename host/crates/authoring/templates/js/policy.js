@@ -1,0 +1,23 @@
+// Between the contract (wit/, world `filtering`) and the decision: what the host asks is answered by decision.js.
+
+import { settings } from 'cache-registry:policy/host@0.1.0';
+import { read, reason } from './decision.js';
+
+export const check = {
+  check() {
+    try {
+      read(settings());
+    } catch (error) {
+      // What is thrown with a payload is the contract's error; anything else would be a trap.
+      throw Object.assign(error, { payload: error.message });
+    }
+  },
+};
+
+export const filter = {
+  // `container` is {name, kind, pullPolicy}, `image` is {registry, repository, tag, digest}; `pod` has functions.
+  filter(pod, container, image) {
+    const why = reason(read(settings()), pod.namespace());
+    return why === undefined ? { tag: 'pass' } : { tag: 'ignore', val: why };
+  },
+};
