@@ -1,6 +1,6 @@
 //! The settings: `{"registries": ["registry.internal:5000"]}`.
 //!
-//! They are read by hand. serde_json would make the component three times as large, and every start of the webhook
+//! They are read by hand: `serde_json` would make the component three times as large, and every start of the webhook
 //! compile it, for a list of words in which nothing can be escaped.
 
 /// The hosts that settings name, in lower case. What is wrong is said in words for the person who wrote them.

@@ -1,5 +1,5 @@
 //! What wit-bindgen makes of the contract, and what stands between it and a policy. The one place with `unsafe`.
-#![allow(unsafe_code, missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
+#![allow(unsafe_code, missing_docs, unreachable_pub, unused_qualifications, clippy::panic, clippy::pedantic)]
 // Natively nobody calls the host.
 #![cfg_attr(not(target_family = "wasm"), allow(dead_code, unused_macros, unused_imports))]
 
@@ -63,7 +63,7 @@ pub mod rewriting {
 
 pub use checking::cache_registry::policy::{host, types};
 
-/// A policy in its place: [`export!`](crate::export) makes it, and the exports are implemented for it.
+/// A policy in its place: [`export!`](crate::export!) makes it, and the exports are implemented for it.
 pub trait Component {
     type Policy: Settings + Send + Sync + 'static;
 

@@ -143,3 +143,34 @@ pub(crate) fn node_address(source: &str) -> Result<String, String> {
         _ => Err(format!("{source:?} is not a fully qualified image reference")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_tells_what_a_test_put_into_it() {
+        let pod = Pod::in_namespace("shop")
+            .with_name("web-1")
+            .with_label("team", "blue")
+            .with_label("app", "web")
+            .with_annotation("team", "green")
+            .with_service_account("runner")
+            .with_owner("apps/v1", "ReplicaSet", "web")
+            .with_json("{}");
+        assert_eq!((pod.namespace(), pod.name()), ("shop".to_owned(), Some("web-1".to_owned())));
+        assert_eq!((pod.label("team"), pod.label("tier")), (Some("blue".to_owned()), None));
+        let labels = [("app", "web"), ("team", "blue")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(pod.labels(), labels);
+        assert_eq!((pod.annotation("team"), pod.annotation("app")), (Some("green".to_owned()), None));
+        assert_eq!((pod.service_account(), pod.json()), ("runner".to_owned(), "{}".to_owned()));
+        let owner = Owner { api_version: "apps/v1".into(), kind: "ReplicaSet".into(), name: "web".into() };
+        assert_eq!(pod.owner(), Some(owner));
+    }
+
+    #[test]
+    fn the_caches_registries_are_those_of_this_test() {
+        set_own_registries(vec!["cache.example".to_owned()]);
+        assert_eq!(own_registries(), ["cache.example"]);
+    }
+}

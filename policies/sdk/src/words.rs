@@ -35,3 +35,31 @@ impl fmt::Display for Image {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("docker.io/library/nginx:1.27")]
+    #[case("reg.example:5000/a/b@sha256:0123")]
+    #[case("localhost/app:1@sha256:0123")]
+    fn an_image_is_written_as_it_is_read(#[case] reference: &str) {
+        assert_eq!(testing::image(reference).to_string(), reference);
+    }
+
+    #[rstest]
+    #[case("docker.io/library/nginx:1.27", "localhost:7439/docker.io/library/nginx:1.27")]
+    #[case("reg.example:5000/a/b@sha256:0123", "localhost:7439/reg.example_5000/a/b@sha256:0123")]
+    fn what_is_cached_is_pulled_at_the_node_address(#[case] source: &str, #[case] image: &str) {
+        let rewritten = Rewritten { image: image.to_owned(), source: source.to_owned() };
+        assert_eq!(Rewritten::cached_from(source), Ok(rewritten));
+    }
+
+    #[test]
+    fn what_is_no_reference_is_not_cached() {
+        assert!(Rewritten::cached_from("nginx").is_err());
+    }
+}
