@@ -135,9 +135,11 @@ pub(crate) fn node_registry() -> String {
     NODE_REGISTRY.to_owned()
 }
 
+/// Reads no more of a reference than it needs; the host reads all of it.
 pub(crate) fn node_address(source: &str) -> Result<String, String> {
+    let is_host = |host: &str| host.contains(['.', ':']) || host == "localhost";
     match source.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+        Some((host, path)) if is_host(host) && path.split('/').all(|part| !part.is_empty()) => {
             Ok(format!("{NODE_REGISTRY}/{}/{path}", host.replacen(':', "_", 1)))
         }
         _ => Err(format!("{source:?} is not a fully qualified image reference")),

@@ -58,8 +58,11 @@ mod tests {
         assert_eq!(Rewritten::cached_from(source), Ok(rewritten));
     }
 
-    #[test]
-    fn what_is_no_reference_is_not_cached() {
-        assert!(Rewritten::cached_from("nginx").is_err());
+    #[rstest]
+    #[case("nginx")]
+    #[case("library/nginx:1.27")]
+    #[case("https://reg.example/app:1")]
+    fn what_is_no_whole_reference_is_not_cached(#[case] source: &str) {
+        assert!(Rewritten::cached_from(source).is_err());
     }
 }
