@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use cache_registry_upstream::Access;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -13,12 +14,16 @@ use crate::cache::{Cache, CacheKind};
 use crate::certificates::{Authority, CertificateFiles};
 use crate::containerd::Containerd;
 use crate::control_plane::ControlPlane;
+use crate::exchange::{self, Answer};
 use crate::guardian::Guardian;
 use crate::network::Network;
 use crate::node::Node;
 use crate::objects::Objects;
-use crate::operator::{CONTROLLERS_USER, Operator, objects, webhook_address};
+use crate::operator::{
+    CONTROLLERS_USER, Operator, WEBHOOK_USER, objects, registries_file, webhook_address, webhook_admin,
+};
 use crate::part::Part;
+use crate::private_registry::PrivateRegistry;
 use crate::tools::Tools;
 use crate::upstream::Upstream;
 
@@ -77,8 +82,8 @@ impl Bed {
 
         let mut cache = Cache::new(folder, network, &tools, options.cache)?;
         let mut upstream = Upstream::new(folder, network, &tools);
-        let operator = Operator::new(folder, network, &tools, cache.address(), upstream.address())?;
-        let mut webhook = operator.webhook(&authority.server("webhook", webhook_address(network))?);
+        let operator = Operator::new(folder, network, &tools, cache.address());
+        operator.write_registries(upstream.address())?;
         let node = |name, place, containerd| {
             Node::new(folder, network, &tools, name, place, containerd, |namespace| operator.proxy(name, namespace))
         };
@@ -90,6 +95,9 @@ impl Bed {
             let crds = output(Command::new(tools.cache_registry()).arg("crds"), "").await?;
             apply(&tools, &plane, &crds).await?;
             apply(&tools, &plane, &objects(network, &authority).to_string()).await?;
+            let certificate = authority.server("webhook", webhook_address(network, 0))?;
+            let mut webhook = operator.webhook(0, &certificate, &plane.kubeconfig_of(&authority, WEBHOOK_USER)?);
+            webhook.spawn()?;
             let kubeconfig = plane.kubeconfig_of(&authority, CONTROLLERS_USER)?;
             let mut controllers = Vec::new();
             for replica in 0..options.controllers {
@@ -98,16 +106,17 @@ impl Bed {
                 controllers.push(part);
             }
             plane.takes_pods("default").await?;
+            webhook.ready().await?;
             for part in &mut controllers {
                 part.ready().await?;
             }
-            anyhow::Ok((plane, controllers))
+            anyhow::Ok((plane, webhook, controllers))
         };
         let others = async {
-            tokio::try_join!(upstream.part.start(), cache.part.start(), webhook.start())?;
+            tokio::try_join!(upstream.part.start(), cache.part.start())?;
             tokio::try_join!(a.containerd.start(), a.proxy.start(), b.containerd.start(), b.proxy.start())
         };
-        let ((control_plane, controllers), _) = tokio::try_join!(control_plane, others)?;
+        let ((control_plane, webhook, controllers), _) = tokio::try_join!(control_plane, others)?;
         Ok(Self { control_plane, cache, upstream, webhook, controllers, a, b, authority, tools, network, guardian })
     }
 
@@ -123,7 +132,37 @@ impl Bed {
 
     /// The webhook's address.
     pub fn webhook_address(&self) -> SocketAddr {
-        webhook_address(self.network)
+        webhook_address(self.network, 0)
+    }
+
+    /// Another replica of the webhook, 1 to 9, which is not started yet. The API server does not ask it.
+    pub fn webhook_replica(&self, replica: u8) -> Result<Part> {
+        let address = webhook_address(self.network, replica);
+        let certificate = self.authority.server(&format!("webhook-{replica}"), address)?;
+        let kubeconfig = self.control_plane.kubeconfig_of(&self.authority, WEBHOOK_USER)?;
+        let operator = Operator::new(self.folder(), self.network, &self.tools, self.cache.address());
+        Ok(operator.webhook(replica, &certificate, &kubeconfig))
+    }
+
+    /// A page of the admin port of a replica of the webhook.
+    pub async fn webhook_admin(&self, replica: u8, path: &str) -> Result<Answer> {
+        let stream = TcpStream::connect(webhook_admin(self.network, replica)).await?;
+        exchange::get(stream, path, &[]).await
+    }
+
+    /// A registry that asks for a password, which is not started yet.
+    pub fn private_registry(&self) -> Result<PrivateRegistry> {
+        PrivateRegistry::new(self.folder(), self.network, &self.tools)
+    }
+
+    /// The file that says where the registries of this bed are.
+    pub fn registries_file(&self) -> PathBuf {
+        registries_file(self.folder())
+    }
+
+    /// The binary under test.
+    pub fn cache_registry(&self) -> &Path {
+        self.tools.cache_registry()
     }
 
     /// kubectl, for a person to look around with.

@@ -1,3 +1,5 @@
+use std::env;
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,6 +45,15 @@ impl Containerd {
             Self::V1 => PathBuf::from("/usr/bin/containerd"),
             Self::V2 => tools.path("containerd"),
         }
+    }
+
+    /// Its `PATH`, in which it finds the shim that is made for it.
+    pub(crate) fn search_path(self, tools: &Tools) -> Result<OsString> {
+        let others = env::var_os("PATH").unwrap_or_default();
+        Ok(match self {
+            Self::V1 => others,
+            Self::V2 => env::join_paths([tools.path("")].into_iter().chain(env::split_paths(&others)))?,
+        })
     }
 
     /// Writes its configuration and returns the file. `hosts` is a folder of `hosts.toml` files, by which it reaches

@@ -5,7 +5,7 @@
 //! [`Part`] is a process that a test may kill, freeze and start again, and a pull is the CRI call that a kubelet makes.
 //!
 //! ```text
-//!  kubectl ─▶ API server ─▶ webhook            upstream
+//!  kubectl ─▶ API server ◀─▶ webhook           upstream
 //!                 │                              ▲   ▲
 //!                 ▼                              │   │
 //!            controllers ── copies ─▶ registry   │   │
@@ -31,6 +31,7 @@ mod node_traffic;
 mod objects;
 mod operator;
 mod part;
+mod private_registry;
 mod tools;
 mod upstream;
 mod wait;
@@ -46,8 +47,9 @@ pub use network::{IpVersion, Namespace, Network};
 pub use node::{Node, Pull};
 pub use node_traffic::NodeTraffic;
 pub use objects::{Objects, image_of, pod};
-pub use operator::{GONE_REGISTRY, NAMESPACE, REGISTRIES};
+pub use operator::{GONE_REGISTRY, NAMESPACE, POLICY_PULL_SECRET, PRIVATE_REGISTRY, REGISTRIES};
 pub use part::Part;
+pub use private_registry::PrivateRegistry;
 pub use tools::Tools;
 pub use upstream::Upstream;
 pub use wait::{interrupted, until};

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::certificates::{Authority, CertificateFiles};
 use crate::network::{Namespace, Network};
 use crate::part::{Part, Ready};
+use crate::private_registry::private_registry_address;
 use crate::tools::Tools;
 
 /// The namespace of the release.
@@ -17,6 +18,12 @@ pub const NAMESPACE: &str = "cache-registry-system";
 /// The user whose rights the controllers have.
 pub(crate) const CONTROLLERS_USER: &str = "cache-registry-controllers";
 
+/// The user whose rights the webhook has.
+pub(crate) const WEBHOOK_USER: &str = "cache-registry-webhook";
+
+/// The one Secret that the webhook may read: what policies in registries are pulled with.
+pub const POLICY_PULL_SECRET: &str = "policy-pull-secret";
+
 /// The registries that the upstream stands in for. Two of them need no file to be valid in references, and the third
 /// shows that a port survives the way.
 pub const REGISTRIES: [&str; 3] = ["docker.io", "quay.io", "reg.example:5000"];
@@ -24,12 +31,20 @@ pub const REGISTRIES: [&str; 3] = ["docker.io", "quay.io", "reg.example:5000"];
 /// A registry that is configured and is not there: connections are refused.
 pub const GONE_REGISTRY: &str = "gone.example";
 
+/// A registry that only serves those who have a password ([`PrivateRegistry`](crate::PrivateRegistry)).
+pub const PRIVATE_REGISTRY: &str = "private.example";
+
 const WEBHOOK: u16 = 9443;
-const WEBHOOK_ADMIN: u16 = 8080;
+const WEBHOOK_ADMIN: u16 = 8100;
 const CONTROLLERS_ADMIN: u16 = 8081;
 /// The port of a proxy's metrics.
 pub(crate) const PROXY_ADMIN: u16 = 8080;
 const NOBODY: u16 = 9;
+
+/// The file that says where registries are.
+pub(crate) fn registries_file(folder: &Path) -> PathBuf {
+    folder.join("registries.yaml")
+}
 
 /// How the roles of cache-registry are started: what a chart's templates say.
 #[derive(Debug)]
@@ -42,31 +57,33 @@ pub(crate) struct Operator<'a> {
 }
 
 impl<'a> Operator<'a> {
-    /// Writes the registries file, with `upstream` in the place of every registry.
-    pub(crate) fn new(
-        folder: &'a Path,
-        network: Network,
-        tools: &'a Tools,
-        cache: SocketAddr,
-        upstream: SocketAddr,
-    ) -> Result<Self> {
-        let registries = folder.join("registries.yaml");
-        let known = REGISTRIES.into_iter().map(|registry| (registry, upstream));
-        let entries = known
-            .chain([(GONE_REGISTRY, network.shared(NOBODY))])
-            .map(|(registry, address)| format!("  \"{registry}\":\n    endpoint: http://{address}\n"));
-        fs::write(&registries, format!("registries:\n{}", entries.collect::<String>()))?;
-        Ok(Self { folder, network, tools, cache, registries })
+    pub(crate) fn new(folder: &'a Path, network: Network, tools: &'a Tools, cache: SocketAddr) -> Self {
+        Self { folder, network, tools, cache, registries: registries_file(folder) }
     }
 
-    /// The webhook, which serves these certificate files.
-    pub(crate) fn webhook(&self, files: &CertificateFiles) -> Part {
-        let admin = self.network.host(WEBHOOK_ADMIN);
-        self.role("webhook", "webhook", admin)
-            .args(["--listen", &webhook_address(self.network).to_string(), "--admin-listen", &admin.to_string()])
+    /// Writes the registries file, with `upstream` in the place of every registry.
+    pub(crate) fn write_registries(&self, upstream: SocketAddr) -> Result<()> {
+        let known = REGISTRIES.into_iter().map(|registry| (registry, upstream));
+        let others =
+            [(GONE_REGISTRY, self.network.shared(NOBODY)), (PRIVATE_REGISTRY, private_registry_address(self.network))];
+        let entries = known
+            .chain(others)
+            .map(|(registry, address)| format!("  \"{registry}\":\n    endpoint: http://{address}\n"));
+        Ok(fs::write(&self.registries, format!("registries:\n{}", entries.collect::<String>()))?)
+    }
+
+    /// One replica of the webhook, 0 to 9, which serves these certificate files. The API server asks the first.
+    pub(crate) fn webhook(&self, replica: u8, files: &CertificateFiles, kubeconfig: &Path) -> Part {
+        let (address, admin) = (webhook_address(self.network, replica), webhook_admin(self.network, replica));
+        let name = if replica == 0 { "webhook".to_owned() } else { format!("webhook-{replica}") };
+        self.role(&name, "webhook", admin)
+            .args(["--namespace", NAMESPACE, "--identity", &name, "--policy-image-interval", POLICY_IMAGE_INTERVAL])
+            .args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()])
             .args(["--tls-cert".as_ref(), files.certificate.as_path()])
             .args(["--tls-key".as_ref(), files.key.as_path()])
             .args(["--registry-host", &self.cache.to_string()])
+            .args(["--registries".as_ref(), self.registries.as_path()])
+            .env("KUBECONFIG", kubeconfig)
     }
 
     /// One replica of the controllers, 0 to 9.
@@ -99,19 +116,29 @@ impl<'a> Operator<'a> {
 
 const LOG: &str = "info,cache_registry=debug";
 
-/// Where the API server reaches the webhook.
-pub(crate) fn webhook_address(network: Network) -> SocketAddr {
-    network.host(WEBHOOK)
+/// A tag that moves is seen within a test's patience.
+const POLICY_IMAGE_INTERVAL: &str = "1s";
+
+/// Where a replica of the webhook answers.
+pub(crate) fn webhook_address(network: Network, replica: u8) -> SocketAddr {
+    network.host(WEBHOOK + u16::from(replica))
 }
 
-/// The objects of a release besides its CRDs: the namespace, what the controllers may do, when the webhook is asked.
+/// Where it says how it is, and which policies are in force.
+pub(crate) fn webhook_admin(network: Network, replica: u8) -> SocketAddr {
+    network.host(WEBHOOK_ADMIN + u16::from(replica))
+}
+
+/// The objects of a release besides its CRDs: the namespace, what each role may do, when the webhook is asked.
 pub(crate) fn objects(network: Network, authority: &Authority) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": [
         { "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } },
         cluster_role(),
         role(),
-        binding("ClusterRoleBinding", "ClusterRole", &json!({ "name": CONTROLLERS_USER })),
-        binding("RoleBinding", "Role", &json!({ "name": CONTROLLERS_USER, "namespace": NAMESPACE })),
+        webhook_role(),
+        binding("ClusterRoleBinding", "ClusterRole", CONTROLLERS_USER, &json!({ "name": CONTROLLERS_USER })),
+        role_binding(CONTROLLERS_USER),
+        role_binding(WEBHOOK_USER),
         webhook_configuration(network, authority),
     ]})
 }
@@ -152,13 +179,35 @@ fn role() -> Value {
     })
 }
 
-fn binding(kind: &str, role: &str, metadata: &Value) -> Value {
+fn webhook_role() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": { "name": WEBHOOK_USER, "namespace": NAMESPACE },
+        "rules": [
+            { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] },
+            {
+                "apiGroups": [""],
+                "resources": ["secrets"],
+                "resourceNames": [POLICY_PULL_SECRET],
+                "verbs": ["get"],
+            },
+        ],
+    })
+}
+
+fn role_binding(user: &str) -> Value {
+    binding("RoleBinding", "Role", user, &json!({ "name": user, "namespace": NAMESPACE }))
+}
+
+fn binding(kind: &str, role: &str, user: &str, metadata: &Value) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": kind,
         "metadata": metadata,
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": CONTROLLERS_USER },
-        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": CONTROLLERS_USER }],
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": user },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
     })
 }
 
@@ -171,7 +220,7 @@ fn webhook_configuration(network: Network, authority: &Authority) -> Value {
         "webhooks": [{
             "name": "pods.cache-registry.enix.io",
             "clientConfig": {
-                "url": format!("https://{}/mutate/pods", webhook_address(network)),
+                "url": format!("https://{}/mutate/pods", webhook_address(network, 0)),
                 "caBundle": k8s_openapi::ByteString(authority.pem().into()),
             },
             "rules": [rule(&["CREATE", "UPDATE"], "pods"), rule(&["UPDATE"], "pods/ephemeralcontainers")],

@@ -28,7 +28,7 @@ static CLUSTERS: Mutex<()> = Mutex::new(());
 
 /// Where the programs of a node keep things, whatever they are told.
 const SHARED: [&str; 6] = [
-    "/run/containerd",
+    "/run/containerd/s",
     "/run/xtables.lock",
     "/var/lib/cni",
     "/var/lib/kubelet",

@@ -55,9 +55,9 @@ fn how_to_look_around(cluster: &Cluster) -> String {
         "
     export KUBECONFIG={kubeconfig} PATH={programs}:$PATH
     kubectl get pods -A -o wide
-    kubectl run web --image={BUSYBOX} --port=8080 -- httpd -f -p 8080
+    kubectl run web --image={BUSYBOX} --port=8080 -- sh -c 'hostname >index.html; exec httpd -f -p 8080'
     kubectl expose pod web --port=80 --target-port=8080
-    kubectl run -it --rm look --image={BUSYBOX} -- sh    # nslookup web; wget -S -O- http://web
+    kubectl run -it --rm look --image={BUSYBOX} -- sh    # wget -S -O- http://web; ps
 
     # What node b has, and its network:
     ctr --address {socket} --namespace k8s.io images list

@@ -87,8 +87,9 @@ impl Node {
         let configuration = containerd.configure(&files, Some(&hosts(around, &folder)?))?;
         write_json(&files.cni().join("bed.conflist"), &around.pods.configuration(place))?;
         let ready = Ready::AcceptsUnix(files.socket.clone());
-        let containerd =
-            inside("containerd", containerd.program(tools), ready).args(["--config".into(), configuration]);
+        let containerd = inside("containerd", containerd.program(tools), ready)
+            .args(["--config".into(), configuration])
+            .env("PATH", containerd.search_path(tools)?);
 
         let ready = Ready::Accepts(namespace.address(KUBELET));
         let kubelet = inside("kubelet", tools.path("kubelet"), ready)

@@ -62,5 +62,10 @@ pub(crate) fn kube_proxy(node: &str, kubeconfig: &Path, pods: &str) -> Value {
 /// containerd's way to a registry: by this address, whatever the registry is called
 /// (<https://github.com/containerd/containerd/blob/main/docs/hosts.md>).
 pub(crate) fn hosts(upstream: SocketAddr) -> String {
-    format!("[host.\"http://{upstream}\"]\ncapabilities = [\"pull\", \"resolve\"]\n")
+    // Without `server`, the registry itself would be asked after it, and its name not be found.
+    format!(
+        "server = \"http://{upstream}\"\n\
+         [host.\"http://{upstream}\"]\n\
+         capabilities = [\"pull\", \"resolve\"]\n"
+    )
 }
