@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::Error;
-use crate::error::Asked;
+use crate::asked::Asked;
 
 /// The body of a registry's answer, passed on as it arrives, without a copy.
 ///

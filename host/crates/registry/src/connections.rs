@@ -9,12 +9,12 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use url::Url;
 
+use crate::asked::Leg;
 use crate::connect::{Connector, Reach, host_and_port};
-use crate::error::Leg;
 use crate::exchange::{Endpoint, Sent};
 use crate::registries::Place;
 use crate::token::Tokens;
-use crate::{Error, Registries, Repository};
+use crate::{Credentials, Error, Registries, Repository};
 
 /// Connections to registries: pools, trust, tokens, and who may be connected to. Clones share them.
 #[derive(Clone)]
@@ -95,10 +95,25 @@ impl Connections {
     ///
     /// Reads go to the mirrors that the registries file gives, in order, and at last to the registry itself.
     pub fn upstream(&self, registry: &str, repository: &str) -> Repository {
+        self.upstream_as(registry, repository, None)
+    }
+
+    /// The same in somebody's name, where there are credentials.
+    ///
+    /// They are the registry's: they go to its endpoint and to the token service that this one names, once it asks for
+    /// them; not to a mirror, not to where a redirect leads, and not in the clear where the endpoint has TLS.
+    pub fn upstream_as(&self, registry: &str, repository: &str, credentials: Option<Credentials>) -> Repository {
         let name: Arc<str> = registry.into();
-        let places = self.0.registries.places(registry);
-        let endpoints = match places {
-            Ok(places) => Ok(places.iter().map(|place| self.endpoint(Leg::Upstream, &name, place)).collect()),
+        let endpoints = match self.0.registries.places(registry) {
+            Ok(places) => {
+                let mut endpoints: Vec<_> =
+                    places.iter().map(|place| self.endpoint(Leg::Upstream, &name, place)).collect();
+                // The mirrors come before it.
+                if let Some(itself) = endpoints.last_mut() {
+                    itself.credentials = credentials;
+                }
+                Ok(endpoints.into())
+            }
             Err(error) => Err(Error::nowhere(registry, error)),
         };
         Repository::new(self.clone(), endpoints, repository)
@@ -138,7 +153,7 @@ impl Connections {
             Leg::Upstream => (&clients.upstream, shared.timeouts.upstream, shared.reach.clone()),
         };
         let (registry, url, client) = (Arc::clone(registry), place.url.clone(), client.clone());
-        Endpoint { leg, registry, url, waits, reach, client }
+        Endpoint { leg, registry, url, waits, reach, client, credentials: None }
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use cache_registry_core::{Digest, Location, Reason, Reference};
 use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
-use http::StatusCode;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use url::Url;
@@ -138,7 +137,7 @@ const LARGEST_CONFIG: usize = 4 * 1024 * 1024;
 
 impl Copy<'_> {
     async fn run(&self, wanted: &str, tag: &str, progress: &dyn Progress) -> Result<Copied, Error> {
-        let root = self.resolve(wanted).await?;
+        let root = self.upstream.resolve(wanted).await?;
         let is_tagged = self.is_tagged(tag, &root).await?;
         let plan = plan(&root, &self.upstream, &self.target).await?;
         let missing = self.missing(&plan).await?;
@@ -157,24 +156,6 @@ impl Copy<'_> {
             None => plan.platforms,
         };
         Ok(Copied { digest: root, size, platforms, bytes_uploaded, notes })
-    }
-
-    /// The digest of what is to be copied, by a HEAD, which rate limits count for less than a GET.
-    async fn resolve(&self, wanted: &str) -> Result<Digest, Error> {
-        if let Ok(digest) = cache_registry_core::parse_digest(wanted) {
-            return Ok(digest);
-        }
-        let head = retried(TRIES, || self.upstream.head_manifest(wanted)).await;
-        let told = match head {
-            Ok(existing) => existing.and_then(|existing| existing.digest),
-            Err(error) if error.status() == Some(StatusCode::METHOD_NOT_ALLOWED) => None,
-            Err(error) => return Err(error),
-        };
-        match told {
-            Some(digest) => Ok(digest),
-            // A registry that answers no HEAD, or tells no digest, or cannot say in a HEAD why there is nothing.
-            None => Ok(retried(TRIES, || self.upstream.get_manifest(wanted)).await?.digest),
-        }
     }
 
     async fn is_tagged(&self, tag: &str, root: &Digest) -> Result<bool, Error> {

@@ -1,14 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cache_registry_core::Reason;
-use http::{HeaderMap, Method, StatusCode};
-use serde::Deserialize;
-use url::Url;
-
-use crate::connect::{AddressRefused, NotConnected};
-use crate::retry_after::retry_after;
+use http::StatusCode;
 
 /// Why a registry did not give what it was asked for, or did not take what it was given.
 ///
@@ -50,7 +45,7 @@ impl Error {
     /// There is no address to ask at.
     pub(crate) fn nowhere(registry: &str, problem: impl fmt::Display) -> Self {
         let message = format!("{registry:?} is no registry's host: {problem}. Check the image's reference.");
-        Self::new(Reason::UpstreamUnreachable, None, None, false, message)
+        Self::new(Reason::UpstreamUnreachable, None, None, false, &message)
     }
 
     /// True where the same request may well succeed a moment later.
@@ -58,15 +53,29 @@ impl Error {
         self.0.transient
     }
 
-    fn new(
+    /// The connection was refused by us, before it was made.
+    pub(crate) fn of_refused_address(mut self) -> Self {
+        Arc::make_mut(&mut self.0).refused_address = true;
+        self
+    }
+
+    pub(crate) fn new(
         reason: Reason,
         status: Option<StatusCode>,
         retry_after: Option<Duration>,
         transient: bool,
-        message: String,
+        message: &str,
     ) -> Self {
+        let message = on_one_line(message);
         Self(Arc::new(Details { reason, status, retry_after, transient, refused_address: false, message }))
     }
+}
+
+/// What a registry answers may be anything, and stands in many errors: each is one line, and not longer than this.
+const LONGEST_MESSAGE: usize = 2_000;
+
+fn on_one_line(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect()
 }
 
 impl fmt::Display for Error {
@@ -77,331 +86,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Which of the two kinds of registry a request goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Leg {
-    /// The registry inside the cluster.
-    Cache,
-    /// Every other one.
-    Upstream,
-}
-
-/// A request, as an error tells of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    pub(crate) leg: Leg,
-    /// The host as it stands in references.
-    pub(crate) registry: Arc<str>,
-    pub(crate) repository: Arc<str>,
-    pub(crate) method: Method,
-    pub(crate) url: Url,
-    /// True where another host than the registry's was sent to by a redirect.
-    pub(crate) elsewhere: bool,
-}
-
-/// What a registry says beyond its status may be anything: this much of it is passed on.
-const LONGEST_MESSAGE: usize = 300;
-
-impl Asked {
-    /// The registry answered with a status of 400 or more.
-    pub(crate) fn answered(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
-        let told = Told::read(headers, body);
-        let wait = retry_after(headers, SystemTime::now());
-        let after = wait.map(|wait| format!(" It asks to be left alone for {wait:?}.")).unwrap_or_default();
-        let (reason, transient, what, todo) = match status {
-            StatusCode::NOT_FOUND => {
-                (Reason::NotFound, false, "has no such thing", "Check the name, the tag and the digest.")
-            }
-            _ if told.is_unknown && status.is_client_error() => {
-                (Reason::NotFound, false, "has no such thing", "Check the name, the tag and the digest.")
-            }
-            // A store's refusal is not the registry's: a signed address that ran out is signed anew on the next try.
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.elsewhere => (
-                Reason::UpstreamUnreachable,
-                true,
-                "sent the request on to a store that refuses it",
-                "The registry signs a new address for every request, so it is worth another try.",
-            ),
-            // Many registries, Docker Hub among them, say the same of a repository that does not exist.
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
-                Reason::Unauthorized,
-                false,
-                "refuses access: the repository is private, or does not exist",
-                "Check the name; if it is private, it cannot be read without credentials.",
-            ),
-            // Whoever asked shows it and comes back later: waiting here would hide a limit behind a long copy.
-            StatusCode::TOO_MANY_REQUESTS => (
-                Reason::RateLimited,
-                false,
-                "limits how often it may be asked",
-                "A mirror in the registries file takes load off it.",
-            ),
-            StatusCode::REQUEST_TIMEOUT => (Reason::UpstreamUnreachable, true, "timed out", "It is worth another try."),
-            status if status.is_server_error() => {
-                (Reason::UpstreamUnreachable, true, "failed", "The fault is on its side: see its logs or status page.")
-            }
-            _ => (Reason::UpstreamUnreachable, false, "refuses the request", "See its message and its logs."),
-        };
-        let message = match told.message {
-            Some(message) => format!("{self}: {what}: {status}: {message}.{after} {todo}"),
-            None => format!("{self}: {what}: {status}.{after} {todo}"),
-        };
-        self.error(reason, Some(status), wait, transient, message)
-    }
-
-    /// No answer came: no connection, or one that broke.
-    pub(crate) fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> Error {
-        let chain: Vec<_> = std::iter::successors(Some(error), |error| below(*error)).collect();
-        if let Some(refused) = chain.iter().find_map(|error| error.downcast_ref::<AddressRefused>()) {
-            let host = self.url.host_str().unwrap_or_default();
-            let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            let todo = format!("If that is meant, name {host}{port} in the registries file.");
-            let mut error = self.failed(false, format_args!("not asked: {refused}. {todo}"));
-            Arc::make_mut(&mut error.0).refused_address = true;
-            return error;
-        }
-        if let Some(late) = chain.iter().find_map(|error| error.downcast_ref::<NotConnected>()) {
-            return self.failed(true, format_args!("{late}. {}", self.reachable()));
-        }
-        // A stream that is being sent broke off, and its error is the one that counts.
-        if let Some(ours) = chain.iter().find_map(|error| error.downcast_ref::<Error>()) {
-            return ours.clone();
-        }
-        let tls = chain.iter().any(|error| error.is::<rustls::Error>());
-        let todo = if tls {
-            "Check the certificate; a CA of your own, or plain HTTP, is set in the registries file."
-        } else {
-            self.reachable()
-        };
-        // Each layer of the client repeats the one below it: the innermost says what happened.
-        let cause = chain.last().map(ToString::to_string).unwrap_or_default();
-        self.failed(!tls, format_args!("no answer: {cause}. {todo}"))
-    }
-
-    /// An answer did not come, or did not go on, in time.
-    pub(crate) fn late(&self, what: &str, within: Duration) -> Error {
-        self.failed(true, format_args!("{what} within {within:?}. {}", self.reachable()))
-    }
-
-    /// The answer broke off.
-    pub(crate) fn cut(&self, error: &hyper::Error) -> Error {
-        let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-        self.failed(true, format_args!("the answer broke off: {cause}. {}", self.reachable()))
-    }
-
-    /// The answer is not what a registry may answer; asking again may bring another one.
-    pub(crate) fn garbled(&self, problem: impl fmt::Display) -> Error {
-        self.failed(true, format_args!("{problem}. See the registry's logs; a proxy on the way may alter answers."))
-    }
-
-    /// The answer cannot be used, and no further one will be.
-    pub(crate) fn unusable(&self, problem: impl fmt::Display) -> Error {
-        self.failed(false, format_args!("{problem}"))
-    }
-
-    /// Access is refused before there is anything to ask.
-    pub(crate) fn unauthorized(&self, problem: impl fmt::Display) -> Error {
-        let message = format!("{self}: {problem}");
-        self.error(Reason::Unauthorized, Some(StatusCode::UNAUTHORIZED), None, false, message)
-    }
-
-    /// What was to be pushed is not what it should be, which is nothing that this registry did.
-    pub(crate) fn wrong_source(&self, problem: impl fmt::Display) -> Error {
-        let message = format!("{self}: not pushed, because {problem}. The registry it came from sent something else.");
-        Error::new(Reason::UpstreamUnreachable, None, None, true, message)
-    }
-
-    fn reachable(&self) -> &'static str {
-        match self.leg {
-            Leg::Cache => "Check that the registry inside the cluster runs, and its logs.",
-            Leg::Upstream => "Check DNS and the network to it, or give a mirror in the registries file.",
-        }
-    }
-
-    fn failed(&self, transient: bool, problem: fmt::Arguments<'_>) -> Error {
-        self.error(Reason::UpstreamUnreachable, None, None, transient, format!("{self}: {problem}"))
-    }
-
-    fn error(
-        &self,
-        reason: Reason,
-        status: Option<StatusCode>,
-        retry_after: Option<Duration>,
-        transient: bool,
-        message: String,
-    ) -> Error {
-        let reason = match self.leg {
-            Leg::Cache => Reason::RegistryUnreachable,
-            Leg::Upstream => reason,
-        };
-        Error::new(reason, status, retry_after, transient, message)
-    }
-}
-
-impl fmt::Display for Asked {
-    /// `docker.io/library/nginx: GET https://registry-1.docker.io/v2/library/nginx/manifests/1`. The query stays out:
-    /// an address that a store signed is a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        match self.leg {
-            Leg::Cache => write!(f, "{} in the cache: {} {url}", self.repository, self.method),
-            Leg::Upstream => write!(f, "{}/{}: {} {url}", self.registry, self.repository, self.method),
-        }
-    }
-}
-
-/// The error inside of an error. An `io::Error` passes over what it was made from when it is asked for its source.
-fn below<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
-    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-        Some(inner) => Some(inner),
-        None => error.source(),
-    }
-}
-
-/// What the body of an error says
-/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes>).
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Told {
-    message: Option<String>,
-    /// The code says that the manifest, the blob or the repository does not exist.
-    is_unknown: bool,
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    #[serde(default)]
-    errors: Vec<ErrorItem>,
-    /// Token services answer so.
-    details: Option<String>,
-    error_description: Option<String>,
-    message: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ErrorItem {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-}
-
-impl Told {
-    fn read(headers: &HeaderMap, body: &[u8]) -> Self {
-        let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let Ok(read) = serde_json::from_slice::<ErrorBody>(body) else {
-            // A page for browsers tells nothing in 300 characters.
-            let is_text = content_type.is_none_or(|kind| kind.starts_with("text/plain"));
-            let text = is_text.then(|| std::str::from_utf8(body).ok().and_then(printable)).flatten();
-            return Self { message: text, is_unknown: false };
-        };
-        let is_unknown =
-            read.errors.iter().any(|error| matches!(error.code.as_str(), "MANIFEST_UNKNOWN" | "NAME_UNKNOWN"));
-        let errors = read.errors.iter().map(|error| match error.message.as_str() {
-            "" => error.code.clone(),
-            message => message.to_owned(),
-        });
-        let errors = errors.collect::<Vec<_>>().join("; ");
-        let texts = [Some(errors), read.error_description, read.details, read.message];
-        Self { message: texts.into_iter().flatten().find_map(|text| printable(&text)), is_unknown }
-    }
-}
-
-/// At most [`LONGEST_MESSAGE`] characters on one line; `None` where nothing is left.
-fn printable(text: &str) -> Option<String> {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let line = words.collect::<Vec<_>>().join(" ");
-    let line = line.trim_end_matches('.');
-    (!line.is_empty()).then(|| line.chars().take(LONGEST_MESSAGE).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rstest::rstest;
-
-    fn asked(leg: Leg, elsewhere: bool) -> Asked {
-        Asked {
-            leg,
-            registry: "docker.io".into(),
-            repository: "library/x".into(),
-            method: Method::GET,
-            url: Url::parse("https://registry-1.docker.io/v2/library/x/manifests/1?X-Signature=secret").unwrap(),
-            elsewhere,
-        }
-    }
-
-    fn answer(status: u16, body: &str) -> Error {
-        asked(Leg::Upstream, false).answered(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes())
-    }
-
-    #[rstest]
-    #[case(404, "", Reason::NotFound, false)]
-    #[case(400, r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#, Reason::NotFound, false)]
-    #[case(401, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#, Reason::Unauthorized, false)]
-    #[case(403, "", Reason::Unauthorized, false)]
-    #[case(429, "", Reason::RateLimited, false)]
-    #[case(400, "", Reason::UpstreamUnreachable, false)]
-    #[case(408, "", Reason::UpstreamUnreachable, true)]
-    #[case(500, r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#, Reason::UpstreamUnreachable, true)]
-    #[case(503, "", Reason::UpstreamUnreachable, true)]
-    fn a_status_has_a_reason(#[case] status: u16, #[case] body: &str, #[case] reason: Reason, #[case] transient: bool) {
-        let error = answer(status, body);
-        assert_eq!((error.reason(), error.is_transient()), (reason, transient), "{error}");
-        assert_eq!(error.status().unwrap(), status);
-    }
 
     #[test]
-    fn whatever_the_cache_does_is_its_own_fault() {
-        let error = asked(Leg::Cache, false).answered(StatusCode::NOT_FOUND, &HeaderMap::new(), b"");
-        assert_eq!((error.reason(), error.status()), (Reason::RegistryUnreachable, Some(StatusCode::NOT_FOUND)));
-    }
-
-    #[test]
-    fn a_store_that_refuses_is_not_a_private_repository() {
-        let error = asked(Leg::Upstream, true).answered(StatusCode::FORBIDDEN, &HeaderMap::new(), b"");
-        assert_eq!((error.reason(), error.is_transient()), (Reason::UpstreamUnreachable, true));
-    }
-
-    #[test]
-    fn the_text_says_where_what_and_what_to_do_but_no_secret() {
-        let body = r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#;
-        let text = answer(401, body).to_string();
-        for part in [
-            "docker.io/library/x: GET https://registry-1.docker.io/v2/library/x/manifests/1:",
-            "private, or does not exist",
-            "401 Unauthorized: requested access to the resource is denied.",
-            "Check the name",
-        ] {
-            assert!(text.contains(part), "{part:?} is not in {text}");
-        }
-        assert!(!text.contains("secret"), "{text}");
-    }
-
-    #[rstest]
-    #[case(StatusCode::SERVICE_UNAVAILABLE, true)]
-    #[case(StatusCode::TOO_MANY_REQUESTS, false)]
-    fn a_wait_is_told(#[case] status: StatusCode, #[case] transient: bool) {
-        let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, "7".parse().unwrap())]);
-        let error = asked(Leg::Upstream, false).answered(status, &headers, b"");
-        assert_eq!((error.retry_after(), error.is_transient()), (Some(Duration::from_secs(7)), transient));
-        assert!(error.to_string().contains("left alone for 7s"), "{error}");
-    }
-
-    #[rstest]
-    #[case(r#"{"details":"no such user"}"#, Some("no such user"))]
-    #[case(r#"{"errors":[{"code":"A","message":"one"},{"code":"B"}]}"#, Some("one; B"))]
-    #[case("plain\r\n\x1b[31m words.", Some("plain [31m words"))]
-    #[case("", None)]
-    fn a_message_is_found(#[case] body: &str, #[case] message: Option<&str>) {
-        assert_eq!(Told::read(&HeaderMap::new(), body.as_bytes()).message.as_deref(), message);
-    }
-
-    #[test]
-    fn a_message_is_bounded_and_a_page_is_none() {
-        let long = Told::read(&HeaderMap::new(), "x".repeat(5000).as_bytes()).message.unwrap();
-        assert_eq!(long.len(), LONGEST_MESSAGE);
-        let html = HeaderMap::from_iter([(http::header::CONTENT_TYPE, "text/html".parse().unwrap())]);
-        assert_eq!(Told::read(&html, b"<html>").message, None);
+    fn whatever_is_quoted_an_error_is_a_line_of_bounded_length() {
+        let error = Error::nowhere("a\nb", format_args!("\r\n{}", "é".repeat(4_000)));
+        let text = error.to_string();
+        assert!(text.starts_with("\"a\\nb\" is no registry's host:   éé"), "{text}");
+        assert_eq!(text.chars().count(), LONGEST_MESSAGE);
     }
 }

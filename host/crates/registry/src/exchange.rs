@@ -12,10 +12,10 @@ use hyper_util::client::legacy::Client;
 use tokio::time::Instant;
 use url::Url;
 
+use crate::asked::{Asked, Leg, Whom};
 use crate::connect::{BoxError, Connector, Reach, host_and_port};
-use crate::error::{Asked, Leg};
 use crate::token::{Need, Tokens};
-use crate::{Body, Error, Waits};
+use crate::{Body, Credentials, Error, Waits};
 
 /// What is sent as a request's body.
 pub(crate) type Sent = UnsyncBoxBody<Bytes, BoxError>;
@@ -35,6 +35,8 @@ pub(crate) struct Endpoint {
     pub(crate) waits: Waits,
     pub(crate) reach: Reach,
     pub(crate) client: Client<Connector, Sent>,
+    /// In whose name it is asked; nobody's where absent.
+    pub(crate) credentials: Option<Credentials>,
 }
 
 /// A request, but for what it brings along.
@@ -48,6 +50,8 @@ pub(crate) struct Ask {
     pub(crate) within: Duration,
     /// True for what is asked for by its digest, which may come from anywhere.
     pub(crate) is_content_addressed: bool,
+    /// True for what is asked of the token service, wherever that is.
+    pub(crate) is_for_token: bool,
 }
 
 /// What a request brings along.
@@ -76,7 +80,7 @@ pub(crate) struct Answer {
 }
 
 impl Endpoint {
-    /// Sends a request; where the registry wants a token first, gets one and sends it again.
+    /// Sends a request; where the registry wants to know first who asks, or that it may, sends it again with that.
     pub(crate) async fn send(&self, tokens: &Tokens, need: &Need, ask: Ask, payload: Payload) -> Result<Answer, Error> {
         let known = tokens.known(self, need).await;
         let again = payload.again();
@@ -85,9 +89,11 @@ impl Endpoint {
             Outcome::Refusal(refusal) => refusal,
         };
         match again {
-            Some(again) if refusal.wants_token() => {
-                let token = tokens.obtained(self, need, &refusal.headers, known.as_ref()).await?;
-                self.exchange(ask, again, Some(token)).await
+            Some(again) if refusal.is_challenge() => {
+                match tokens.obtained(self, need, &refusal.headers, known.as_ref()).await? {
+                    Some(authorization) => self.exchange(ask, again, Some(authorization)).await,
+                    None => Err(refusal.error),
+                }
             }
             _ => Err(refusal.error),
         }
@@ -108,9 +114,11 @@ impl Endpoint {
 
     /// A request as an error tells of it.
     pub(crate) fn asked(&self, repository: &Arc<str>, method: Method, url: Url) -> Asked {
-        let elsewhere = host_and_port(&url) != host_and_port(&self.url);
+        let is_here = host_and_port(&url) == host_and_port(&self.url);
+        let whom = if is_here { Whom::Registry } else { Whom::Store };
         let (leg, registry, repository) = (self.leg, Arc::clone(&self.registry), Arc::clone(repository));
-        Asked { leg, registry, repository, method, url, elsewhere }
+        let with_credentials = self.credentials.is_some();
+        Asked { leg, registry, repository, method, url, whom, with_credentials }
     }
 
     /// Follows redirects to an answer or a refusal.
@@ -121,7 +129,8 @@ impl Endpoint {
         mut authorization: Option<HeaderValue>,
     ) -> Result<Outcome, Error> {
         for _ in 0..=MOST_REDIRECTS {
-            let asked = Arc::new(self.asked(&ask.repository, ask.method.clone(), ask.url.clone()));
+            let asked = self.asked(&ask.repository, ask.method.clone(), ask.url.clone());
+            let asked = Arc::new(if ask.is_for_token { asked.of_token_service() } else { asked });
             // Only a read is redirected, and it brings nothing along.
             let payload = std::mem::replace(&mut payload, Payload::Empty);
             let response = self.once(&ask, &asked, payload, authorization.as_ref()).await?;
@@ -131,7 +140,7 @@ impl Endpoint {
                 if !matches!(ask.method, Method::GET | Method::HEAD) {
                     let host = next.host_str().unwrap_or_default();
                     return Err(asked.unusable(format_args!(
-                        "the write is redirected to {host}, which is not followed. Give that address as the endpoint."
+                        "what is sent is redirected to {host}, which is not followed. Give that address as the endpoint."
                     )));
                 }
                 let loses_tls = ask.url.scheme() == "https" && next.scheme() == "http";
@@ -157,7 +166,7 @@ impl Endpoint {
             let why = tokio::time::timeout(self.waits.first_byte, body.whole(LARGEST_ERROR)).await;
             let why = why.ok().and_then(Result::ok).unwrap_or_default();
             let error = asked.answered(status, &parts.headers, &why);
-            return Ok(Outcome::Refusal(Refusal { error, headers: parts.headers, is_elsewhere: asked.elsewhere }));
+            return Ok(Outcome::Refusal(Refusal { error, headers: parts.headers, whom: asked.whom }));
         }
         let asked = self.asked(&ask.repository, ask.method, ask.url);
         Err(asked.unusable(format_args!("redirected more than {MOST_REDIRECTS} times")))
@@ -262,13 +271,13 @@ enum Outcome {
 struct Refusal {
     error: Error,
     headers: HeaderMap,
-    is_elsewhere: bool,
+    whom: Whom,
 }
 
 impl Refusal {
-    /// True where a token may help. What a store asks for that a redirect led to is not ours to give.
-    fn wants_token(&self) -> bool {
-        self.error.status() == Some(StatusCode::UNAUTHORIZED) && !self.is_elsewhere
+    /// True where it may help to say who asks. What a store asks for that a redirect led to is not ours to give.
+    fn is_challenge(&self) -> bool {
+        self.error.status() == Some(StatusCode::UNAUTHORIZED) && self.whom == Whom::Registry
     }
 }
 

@@ -2,30 +2,35 @@
 //!
 //! [`Registries`] is what a file says about hosts. [`Connections`] are made from it once and shared; they give a
 //! [`Repository`] on one of two legs, which differ in how long is waited and in who is trusted. [`copy()`] reads from
-//! one and writes to the other.
+//! one and writes to the other. [`artifact`] keeps WebAssembly components in one, beside images.
 //!
 //! ```text
 //!  Registries ──▶ Connections ──▶ Repository ── get, head, push, mount
-//!                      │               ▲  ▲
-//!                      │      upstream │  │ cache
-//!                      │               copy
+//!                   ▲  │            ▲  ▲  ▲
+//!  Credentials ─────┘  │   upstream │  │  │ cache
+//!   (upstream only)    │     artifact  copy
 //!                      ▼
 //!        token ──▶ exchange ──▶ connect: name ─▶ guard ─▶ TCP ─▶ TLS
 //!    (401 → token    (redirects, time limits,
 //!     → once more)    errors in words)
 //! ```
 //!
-//! Three promises hold for every call. *Every wait is bounded*, by the [`Waits`] of its leg, bodies included. *What a
+//! Four promises hold for every call. *Every wait is bounded*, by the [`Waits`] of its leg, bodies included. *What a
 //! pod names is fetched from public addresses alone*, whatever a name resolves to or a redirect leads to, unless the
 //! registries file names the host. *What is written is what was meant*: a blob is committed only with the right digest,
-//! and a tag is set only when all that it reaches is there. Bodies that are read are handed on unchecked, because only
-//! who asked knows what to do about wrong bytes half-way.
+//! and a tag is set only when all that it reaches is there. *[`Credentials`] are the registry's they were given for*:
+//! neither they nor a token that they brought reach anybody else, or any text. Bodies that are read are handed on
+//! unchecked, because only who asked knows what to do about wrong bytes half-way.
 
+pub mod artifact;
+mod asked;
 mod body;
 mod challenge;
 mod connect;
 mod connections;
 mod copy;
+mod credentials;
+mod docker_config;
 mod download;
 mod error;
 mod exchange;
@@ -37,11 +42,14 @@ mod repository;
 mod retry;
 mod retry_after;
 mod token;
+mod told;
 mod upload;
+mod wasm_layout;
 
 pub use body::Body;
 pub use connections::{Connections, SetupError, Timeouts, Waits};
 pub use copy::{Copied, CopyError, CopyOptions, Platforms, Progress, copy};
+pub use credentials::{Credentials, CredentialsError};
 pub use error::Error;
 pub use manifest::Manifest;
 pub use registries::{Registries, RegistriesError};

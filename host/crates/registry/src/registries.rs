@@ -44,6 +44,25 @@ impl Registries {
         Self::parse_in(text, Path::new(""))
     }
 
+    /// The same with one registry more, as if the file named it: for who is told by hand which registry is meant. Where
+    /// the file names it, that holds, and plain HTTP must not contradict it.
+    pub fn naming(mut self, host: &str, plain_http: bool) -> Result<Self, RegistriesError> {
+        let host = Host::try_from(host.to_owned()).map_err(RegistriesError)?.0;
+        match self.0.get(&host).and_then(|places| places.last()) {
+            Some(named) if plain_http && named.url.scheme() != "http" => {
+                let url = &named.url;
+                let problem = "which plain HTTP contradicts: leave it out, or set `plainHttp: true` there";
+                Err(RegistriesError(format!("by the registries file, {host} is reached at {url}, {problem}")))
+            }
+            Some(_) => Ok(self),
+            None => {
+                let place = place(Endpoint::Default { host: &host, plain_http }, None, Path::new(""))?;
+                self.0.insert(host, vec![place]);
+                Ok(self)
+            }
+        }
+    }
+
     /// True where the file names this registry host, as it stands in references.
     pub fn names(&self, host: &str) -> bool {
         self.0.contains_key(host)
@@ -271,6 +290,27 @@ mod tests {
         assert_eq!(urls(&registries, "quay.io"), ["http://quay.test/"]);
         assert_eq!(urls(&registries, "ghcr.io"), ["https://ghcr.io/"]);
         assert!(registries.names("ghcr.io"));
+    }
+
+    #[test]
+    fn a_registry_is_named_by_hand() {
+        let named = |file: &str, host: &str, plain_http| Registries::parse(file).unwrap().naming(host, plain_http);
+        let file = "registries:\n  a.example:\n    endpoint: https://b.example\n  c.example:\n    plainHttp: true\n";
+
+        let plain = named(file, "localhost:5000", true).unwrap();
+        assert!(plain.names("localhost:5000") && plain.names("a.example"));
+        assert_eq!(urls(&plain, "localhost:5000"), ["http://localhost:5000/"]);
+        assert_eq!(urls(&named("", "docker.io", false).unwrap(), "docker.io"), ["https://registry-1.docker.io/"]);
+
+        for (host, plain_http, url) in
+            [("a.example", false, "https://b.example/"), ("c.example", true, "http://c.example/")]
+        {
+            assert_eq!(urls(&named(file, host, plain_http).unwrap(), host), [url]);
+        }
+        let error = named(file, "a.example", true).unwrap_err().to_string();
+        assert!(error.contains("a.example is reached at https://b.example/, which plain HTTP contradicts"), "{error}");
+        let error = named(file, "https://x.example/app", false).unwrap_err().to_string();
+        assert!(error.contains("is no registry host"), "{error}");
     }
 
     #[rstest]

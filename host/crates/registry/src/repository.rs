@@ -2,11 +2,13 @@ use std::sync::Arc;
 
 use cache_registry_core::{Digest, Hasher, Reason, parse_digest};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use url::Url;
 
+use crate::asked::Asked;
 use crate::exchange::{Answer, Ask, Endpoint, Payload};
 use crate::manifest::{self, media_type};
+use crate::retry::retried;
 use crate::token::{Access, Need};
 use crate::{Body, Connections, Error, Manifest};
 
@@ -56,6 +58,7 @@ pub(crate) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("do
 /// What the specification asks registries to take
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>).
 const LARGEST_MANIFEST: usize = 4 * 1024 * 1024;
+const TRIES: usize = 4;
 
 impl Repository {
     pub(crate) fn new(connections: Connections, endpoints: Result<Arc<[Endpoint]>, Error>, name: &str) -> Self {
@@ -90,7 +93,7 @@ impl Repository {
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure.unwrap_or_else(|| Error::nowhere(&self.name, "it has no address")))
+        Err(failure.unwrap_or_else(|| self.addressless()))
     }
 
     /// What a registry has under a tag or a digest; `None` where it has nothing.
@@ -103,6 +106,24 @@ impl Repository {
             media_type: media_type.map(|kind| kind.trim().to_owned()),
             size: content_length(response.headers()),
         }))
+    }
+
+    /// The digest of what a tag names now, without fetching it where the registry tells: rate limits count a HEAD for
+    /// less than a GET. A digest is itself, and nothing is asked.
+    pub async fn resolve(&self, reference: &str) -> Result<Digest, Error> {
+        if let Ok(digest) = parse_digest(reference) {
+            return Ok(digest);
+        }
+        let told = match retried(TRIES, || self.head_manifest(reference)).await {
+            Ok(existing) => existing.and_then(|existing| existing.digest),
+            Err(error) if error.status() == Some(StatusCode::METHOD_NOT_ALLOWED) => None,
+            Err(error) => return Err(error),
+        };
+        match told {
+            Some(digest) => Ok(digest),
+            // A registry that answers no HEAD, or tells no digest, or cannot say in a HEAD why there is nothing.
+            None => Ok(retried(TRIES, || self.get_manifest(reference)).await?.digest),
+        }
     }
 
     /// True where the repository has a blob, of this size as far as the registry tells.
@@ -123,7 +144,7 @@ impl Repository {
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| Error::nowhere(&self.name, "it has no address")))
+        Err(failure.unwrap_or_else(|| self.addressless()))
     }
 
     async fn ask(
@@ -151,6 +172,7 @@ impl Repository {
             repository: Arc::clone(&self.name),
             within: endpoint.waits.first_byte,
             is_content_addressed: parse_digest(&reference).is_ok(),
+            is_for_token: false,
         };
         endpoint.send(self.connections.tokens(), &self.need(endpoint, Access::Pull), ask, Payload::Empty).await
     }
@@ -166,20 +188,40 @@ impl Repository {
     }
 
     pub(crate) fn need(&self, endpoint: &Endpoint, access: Access) -> Need {
-        Need { endpoint: endpoint.url.clone(), repository: Arc::clone(&self.name), access }
+        let (endpoint, credentials) = (endpoint.url.clone(), endpoint.credentials.clone());
+        Need { endpoint, credentials, repository: Arc::clone(&self.name), access }
+    }
+
+    /// The same repository, once for each address: each mirror's, and at last the registry's own.
+    pub(crate) fn places(&self) -> Result<impl Iterator<Item = Self> + '_, Error> {
+        let alone = |endpoint: &Endpoint| Ok(Arc::from([endpoint.clone()]));
+        let (connections, name) = (&self.connections, &self.name);
+        Ok(self.endpoints()?.iter().map(move |endpoint| Self::new(connections.clone(), alone(endpoint), name)))
+    }
+
+    /// The same repository without its mirrors, which say nothing of what the registry itself has.
+    pub(crate) fn itself(&self) -> Result<Self, Error> {
+        self.places()?.last().ok_or_else(|| self.addressless())
+    }
+
+    pub(crate) fn addressless(&self) -> Error {
+        Error::nowhere(&self.name, "it has no address")
     }
 
     /// The registry itself.
     pub(crate) fn last_endpoint(&self) -> Result<&Endpoint, Error> {
-        self.endpoints()?.last().ok_or_else(|| Error::nowhere(&self.name, "it has no address"))
+        self.endpoints()?.last().ok_or_else(|| self.addressless())
     }
 
     /// What the repository holds cannot be used, and asking again would not help.
     pub(crate) fn unusable(&self, problem: impl std::fmt::Display) -> Error {
-        match self.last_endpoint() {
-            Ok(endpoint) => endpoint.asked(&self.name, Method::GET, self.url(endpoint, &[])).unusable(problem),
-            Err(error) => error,
-        }
+        self.asked(&[]).map_or_else(|error| error, |asked| asked.unusable(problem))
+    }
+
+    /// A read of the registry itself, as an error tells of it.
+    pub(crate) fn asked(&self, tail: &[&str]) -> Result<Asked, Error> {
+        let endpoint = self.last_endpoint()?;
+        Ok(endpoint.asked(&self.name, Method::GET, self.url(endpoint, tail)))
     }
 
     fn endpoints(&self) -> Result<&[Endpoint], Error> {
@@ -220,7 +262,7 @@ async fn read_manifest(reference: &str, answer: Answer) -> Result<Manifest, Erro
 fn found(head: Result<Response<Body>, Error>) -> Result<Option<Response<Body>>, Error> {
     match head {
         Ok(response) => Ok(Some(response)),
-        Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => Ok(None),
+        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
         Err(error) if error.reason() == Reason::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -1,30 +1,43 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 use moka::Expiry;
 use moka::future::Cache;
 use serde::Deserialize;
-use url::Url;
+use url::{Url, form_urlencoded};
 
-use crate::Error;
 use crate::challenge::Challenge;
+use crate::credentials::Secret;
 use crate::exchange::{Ask, Endpoint, Payload};
+use crate::{Credentials, Error};
 
 /// Tokens of registries' token services, each kept until shortly before it runs out and fetched once however many ask
 /// for it (<https://distribution.github.io/distribution/spec/auth/token/>).
 ///
-/// Anonymous ones: for what everybody may read, Docker Hub and others want a token all the same.
+/// Most are anonymous: for what everybody may read, Docker Hub and others want a token all the same.
 #[derive(Clone)]
 pub(crate) struct Tokens {
-    tokens: Cache<Grant, Token>,
+    tokens: Cache<Arc<Grant>, Token>,
     /// What each registry asked for when it last answered 401, so that the next request brings it along.
-    asked_for: Cache<Need, Grant>,
+    asked_for: Cache<Need, Demand>,
 }
 
-/// What a token is good for.
+/// What a registry wants to be shown.
+#[derive(Debug, Clone)]
+enum Demand {
+    Password,
+    Token(Arc<Grant>),
+}
+
+/// What a token is good for: which registry it is shown to, and in whose name. A registry may name any token service
+/// and any scope. It is given no token that was fetched for another registry, or for somebody else.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Grant {
+    endpoint: Url,
+    credentials: Option<Credentials>,
     realm: Url,
     service: Option<String>,
     scope: String,
@@ -34,6 +47,7 @@ pub(crate) struct Grant {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Need {
     pub(crate) endpoint: Url,
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) repository: Arc<str>,
     pub(crate) access: Access,
 }
@@ -71,59 +85,78 @@ impl Tokens {
 
     /// The `Authorization` that a request will need, as far as that is known from earlier ones.
     pub(crate) async fn known(&self, endpoint: &Endpoint, need: &Need) -> Option<HeaderValue> {
-        let grant = self.asked_for.get(need).await?;
-        // A failure here would hide what the registry itself has to say: it is asked without a token.
-        self.fetched(endpoint, need, grant).await.ok()
+        match self.asked_for.get(need).await? {
+            Demand::Password => need.credentials.as_ref()?.basic(),
+            // A failure here would hide what the registry itself has to say: it is asked without a token.
+            Demand::Token(grant) => self.fetched(endpoint, need, &grant).await.ok(),
+        }
     }
 
-    /// The `Authorization` that meets the challenge of a 401. `refused` is what the request had brought along.
+    /// The `Authorization` that meets the challenge of a 401; `None` where it is no other than `refused`, which the
+    /// request had brought along.
     pub(crate) async fn obtained(
         &self,
         endpoint: &Endpoint,
         need: &Need,
         challenge: &HeaderMap,
         refused: Option<&HeaderValue>,
-    ) -> Result<HeaderValue, Error> {
+    ) -> Result<Option<HeaderValue>, Error> {
         let asked = endpoint.asked(&need.repository, Method::GET, endpoint.url.clone());
-        let grant = match Challenge::of(challenge) {
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                let realm = realm_url(&realm).map_err(|problem| asked.unauthorized(problem))?;
-                let scope = scope.unwrap_or_else(|| need.scope());
-                Grant { realm, service, scope }
+        let demand = need.demand(challenge).map_err(|problem| asked.unauthorized(problem))?;
+        let header = match &demand {
+            Demand::Password => {
+                let header = need.credentials.as_ref().map(Credentials::basic);
+                let header = header.ok_or_else(|| asked.unauthorized(NO_PASSWORD))?;
+                header.ok_or_else(|| asked.unauthorized(IDENTITY_TOKEN_FOR_PASSWORD))?
             }
-            Some(Challenge::Basic) => {
-                return Err(asked.unauthorized(
-                    "it wants a user name and a password, and there are none for it. Only what everybody may read can \
-                     be fetched; a mirror in the registries file may have it.",
-                ));
+            Demand::Token(grant) => {
+                // Only the token that was refused is thrown away: another request may have brought a new one meanwhile.
+                if let Some(refused) = refused
+                    && self.tokens.get(grant).await.is_some_and(|token| token.header == *refused)
+                {
+                    self.tokens.invalidate(grant).await;
+                }
+                self.fetched(endpoint, need, grant).await?
             }
-            Some(Challenge::Other(scheme)) => {
-                return Err(asked.unauthorized(format_args!("it asks for authentication by {scheme}, not by a token.")));
-            }
-            None => return Err(asked.unauthorized("it answers 401 without saying which authentication it wants.")),
         };
-        // Only the token that was refused is thrown away: another request may have brought a new one meanwhile.
-        if let Some(refused) = refused
-            && self.tokens.get(&grant).await.is_some_and(|token| token.header == *refused)
-        {
-            self.tokens.invalidate(&grant).await;
-        }
-        self.asked_for.insert(need.clone(), grant.clone()).await;
-        self.fetched(endpoint, need, grant).await
+        // Remembered only now: a password that the token service refuses is not sent to it once more by `known`.
+        self.asked_for.insert(need.clone(), demand).await;
+        Ok(Some(header).filter(|header| Some(header) != refused))
     }
 
-    async fn fetched(&self, endpoint: &Endpoint, need: &Need, grant: Grant) -> Result<HeaderValue, Error> {
-        if let Some(token) = self.tokens.get(&grant).await {
+    async fn fetched(&self, endpoint: &Endpoint, need: &Need, grant: &Arc<Grant>) -> Result<HeaderValue, Error> {
+        if let Some(token) = self.tokens.get(grant).await {
             return Ok(token.header);
         }
         // Boxed: this is rare, and would make the future of every request larger.
-        let fetching = fetch(endpoint, need, &grant);
-        let token = Box::pin(self.tokens.try_get_with(grant.clone(), fetching)).await;
+        let fetching = fetch(endpoint, need, grant);
+        let token = Box::pin(self.tokens.try_get_with(Arc::clone(grant), fetching)).await;
         token.map(|token| token.header).map_err(|error| Error::clone(&error))
     }
 }
 
+const NO_PASSWORD: &str = "it wants a user name and a password, and there are none for it. Only what everybody may read can be fetched; a \
+     mirror in the registries file may have it.";
+const IDENTITY_TOKEN_FOR_PASSWORD: &str =
+    "it wants a user name and a password, and the credentials for it are an identity token. Log in with a password.";
+
 impl Need {
+    /// What a 401 asks for. An error says in words why it cannot be met.
+    fn demand(&self, challenge: &HeaderMap) -> Result<Demand, String> {
+        match Challenge::of(challenge) {
+            Some(Challenge::Bearer { realm, service, scope }) => Ok(Demand::Token(Arc::new(Grant {
+                endpoint: self.endpoint.clone(),
+                credentials: self.credentials.clone(),
+                realm: realm_url(&realm)?,
+                service,
+                scope: scope.unwrap_or_else(|| self.scope()),
+            }))),
+            Some(Challenge::Basic) => Ok(Demand::Password),
+            Some(Challenge::Other(scheme)) => Err(format!("it asks for authentication by {scheme}, not by a token.")),
+            None => Err("it answers 401 without saying which authentication it wants.".to_owned()),
+        }
+    }
+
     /// The scope to ask for where the challenge names none
     /// (<https://distribution.github.io/distribution/spec/auth/scope/>).
     fn scope(&self) -> String {
@@ -155,30 +188,23 @@ struct Answer {
 }
 
 async fn fetch(endpoint: &Endpoint, need: &Need, grant: &Grant) -> Result<Token, Error> {
-    let mut url = grant.realm.clone();
-    {
-        let mut query = url.query_pairs_mut();
-        if let Some(service) = &grant.service {
-            query.append_pair("service", service);
+    let (ask, payload, authorization) = request(endpoint, need, grant);
+    let asked = endpoint.asked(&need.repository, ask.method.clone(), ask.url.clone()).of_token_service();
+    if endpoint.url.scheme() == "https" && ask.url.scheme() == "http" {
+        if grant.credentials.is_some() {
+            return Err(asked.unauthorized(
+                "its token service would be sent the credentials without TLS, though the registry is not.",
+            ));
         }
-        query.append_pair("scope", &grant.scope);
+        if !endpoint.reach.is_named(&ask.url) {
+            return Err(asked.unauthorized(
+                "its token service would be asked without TLS, though the registry is not. Name the token service's \
+                 host in the registries file if that is meant.",
+            ));
+        }
     }
-    let asked = endpoint.asked(&need.repository, Method::GET, url.clone());
-    if endpoint.url.scheme() == "https" && url.scheme() == "http" && !endpoint.reach.is_named(&url) {
-        return Err(asked.unauthorized(
-            "its token service would be asked without TLS, though the registry is not. Name the token service's host \
-             in the registries file if that is meant.",
-        ));
-    }
-    let ask = Ask {
-        method: Method::GET,
-        url,
-        headers: HeaderMap::new(),
-        repository: Arc::clone(&need.repository),
-        within: endpoint.waits.first_byte,
-        is_content_addressed: false,
-    };
-    let body = endpoint.exchange(ask, Payload::Empty, None).await?.response.into_body().whole(LARGEST_ANSWER).await?;
+    let answer = endpoint.exchange(ask, payload, authorization).await?;
+    let body = answer.response.into_body().whole(LARGEST_ANSWER).await?;
     let answer: Answer =
         serde_json::from_slice(&body).map_err(|_| asked.garbled("the token service's answer is not its JSON"))?;
     let text = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
@@ -186,6 +212,33 @@ async fn fetch(endpoint: &Endpoint, need: &Need, grant: &Grant) -> Result<Token,
     let mut header = header.ok_or_else(|| asked.garbled("the token service's answer holds no token"))?;
     header.set_sensitive(true);
     Ok(Token { header, lasts: life(answer.expires_in) })
+}
+
+/// How a token is asked for: by HTTP Basic or by nobody's leave with a GET
+/// (<https://distribution.github.io/distribution/spec/auth/token/>); with an identity token in a form, so that it is in
+/// no URL (<https://distribution.github.io/distribution/spec/auth/oauth/>).
+fn request(endpoint: &Endpoint, need: &Need, grant: &Grant) -> (Ask, Payload, Option<HeaderValue>) {
+    let service = grant.service.iter().map(|service| ("service", service.as_str()));
+    let wanted = service.chain([("scope", grant.scope.as_str())]);
+    let mut ask = Ask {
+        method: Method::GET,
+        url: grant.realm.clone(),
+        headers: HeaderMap::new(),
+        repository: Arc::clone(&need.repository),
+        within: endpoint.waits.first_byte,
+        is_content_addressed: false,
+        is_for_token: true,
+    };
+    if let Some(Secret::IdentityToken(token)) = grant.credentials.as_ref().map(Credentials::secret) {
+        let identity = [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", "cache-registry")];
+        let form =
+            form_urlencoded::Serializer::new(String::new()).extend_pairs(identity.into_iter().chain(wanted)).finish();
+        ask.method = Method::POST;
+        ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        return (ask, Payload::Bytes(Bytes::from(form)), None);
+    }
+    ask.url.query_pairs_mut().extend_pairs(wanted);
+    (ask, Payload::Empty, grant.credentials.as_ref().and_then(Credentials::basic))
 }
 
 /// How long a token is used.
@@ -196,8 +249,8 @@ fn life(expires_in: Option<u64>) -> Duration {
 
 struct Life;
 
-impl Expiry<Grant, Token> for Life {
-    fn expire_after_create(&self, _: &Grant, token: &Token, _: Instant) -> Option<Duration> {
+impl Expiry<Arc<Grant>, Token> for Life {
+    fn expire_after_create(&self, _: &Arc<Grant>, token: &Token, _: Instant) -> Option<Duration> {
         Some(token.lasts)
     }
 }

@@ -156,7 +156,7 @@ impl Repository {
         payload: Payload,
     ) -> Result<Answer, Error> {
         let (repository, within) = (Arc::clone(&self.name), endpoint.waits.commit);
-        let ask = Ask { method, url, headers, repository, within, is_content_addressed: false };
+        let ask = Ask { method, url, headers, repository, within, is_content_addressed: false, is_for_token: false };
         let answer = endpoint.send(self.connections.tokens(), &self.need(endpoint, Access::Push), ask, payload).await?;
         // 416 is an answer to a read. To a write it says that nothing was written.
         match answer.response.status() {

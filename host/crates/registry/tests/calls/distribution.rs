@@ -21,15 +21,38 @@ pub(crate) struct Distribution {
     _folder: tempfile::TempDir,
 }
 
+/// Who may do anything in a [`Distribution::guarded`].
+pub(crate) const USER: &str = "robot";
+pub(crate) const PASSWORD: &str = "in the registry";
+/// Of both, as `htpasswd -B` writes it.
+const HTPASSWD: &str = "robot:$2a$04$HpTVs7jagDAWG2wbAUiSoe83wp8NMsxdmyO2PPe8J2RRwZ.u3Oo0G\n";
+
 impl Distribution {
     pub(crate) fn start(version: Version) -> Self {
+        Self::with(version, "")
+    }
+
+    /// One that lets nobody in but [`USER`] with [`PASSWORD`], by HTTP Basic.
+    pub(crate) fn guarded(version: Version) -> Self {
+        Self::with(version, "auth:\n  htpasswd:\n    realm: tests\n    path: HTPASSWD\n")
+    }
+
+    /// `127.0.0.1:<port>`
+    pub(crate) fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.url.port().unwrap())
+    }
+
+    fn with(version: Version, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         let root = folder.path().join("data");
+        let htpasswd = folder.path().join("htpasswd");
+        std::fs::write(&htpasswd, HTPASSWD).unwrap();
+        let more = more.replace("HTPASSWD", &htpasswd.display().to_string());
         // By default it refuses every manifest with a layer that is to be had from a URL alone.
         let text = format!(
             "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n\
-             validation:\n  manifests:\n    urls:\n      allow: [\"^https://\"]\n",
+             validation:\n  manifests:\n    urls:\n      allow: [\"^https://\"]\n{more}",
             root.display()
         );
         std::fs::write(&config, text).unwrap();
@@ -69,13 +92,18 @@ impl Drop for Distribution {
 fn program(version: Version) -> PathBuf {
     match version {
         Version::Two => "docker-registry".into(),
-        Version::Three => BUILT.clone(),
+        Version::Three => tool("registry"),
     }
+}
+
+/// A program that `tests/tools` builds.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    BUILT.join(name)
 }
 
 static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
     let build = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/tools/build.sh");
     let output = Command::new(build).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{build} failed: it needs Go, see the README");
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()).join("registry")
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 });

@@ -3,9 +3,11 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "what a test cannot do without ends it")]
 
+mod artifacts;
 mod auth;
 mod copies;
 mod corners;
+mod credentials;
 mod distribution;
 mod images;
 mod limits;

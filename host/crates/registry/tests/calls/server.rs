@@ -9,13 +9,14 @@ use http::{Method, StatusCode};
 use tokio::net::TcpListener;
 use url::Url;
 
-/// What was asked: method, path with query, `Authorization`, `Range`.
+/// What was asked: method, path with query, `Authorization`, `Range`, and what was sent, where it is text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
     pub(crate) range: Option<String>,
+    pub(crate) body: String,
 }
 
 /// Answers on loopback until it is dropped.
@@ -36,14 +37,22 @@ impl Server {
             async move {
                 let (parts, body) = request.into_parts();
                 let header = |name| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-                log.lock().unwrap().push(Seen {
+                let seen = Seen {
                     method: parts.method.clone(),
                     path: parts.uri.to_string(),
                     authorization: header(http::header::AUTHORIZATION),
                     range: header(http::header::RANGE),
-                });
+                    body: String::new(),
+                };
+                let at = {
+                    let mut log = log.lock().unwrap();
+                    log.push(seen);
+                    log.len() - 1
+                };
                 // A body is taken in as far as it comes.
-                let _ = axum::body::to_bytes(body, usize::MAX).await;
+                if let Ok(body) = axum::body::to_bytes(body, usize::MAX).await {
+                    log.lock().unwrap()[at].body = String::from_utf8(body.into()).unwrap_or_default();
+                }
                 answer(&parts)
             }
         });

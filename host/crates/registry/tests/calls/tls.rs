@@ -1,14 +1,17 @@
 //! TLS, and a CA of one's own.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use axum::response::Response;
 use axum_server::tls_rustls::RustlsConfig;
+use http::request::Parts;
 
 use crate::connections_by;
 use crate::images::Images;
 
-/// Serves images over TLS, with a certificate for `127.0.0.1` that no public CA signed. Returns its PEM.
-async fn serve(images: Images) -> (SocketAddr, String) {
+/// Answers over TLS, with a certificate for `127.0.0.1` that no public CA signed. Returns its PEM.
+pub(crate) async fn serve(answer: impl Fn(&Parts) -> Response + Send + Sync + 'static) -> (SocketAddr, String) {
     let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -16,9 +19,10 @@ async fn serve(images: Images) -> (SocketAddr, String) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
     let router = axum::Router::new().fallback(move |request: axum::extract::Request| {
-        let images = images.clone();
-        async move { images.answer(&request.into_parts().0) }
+        let answer = Arc::clone(&answer);
+        async move { answer(&request.into_parts().0) }
     });
     let server = axum_server::from_tcp_rustls(listener, config).unwrap();
     tokio::spawn(server.serve(router.into_make_service()));
@@ -28,7 +32,7 @@ async fn serve(images: Images) -> (SocketAddr, String) {
 #[tokio::test]
 async fn a_ca_of_the_registries_file_is_trusted_there_and_no_other_is() {
     let (images, digest) = Images::of_layers("1", &[b"layer"]);
-    let (address, certificate) = serve(images).await;
+    let (address, certificate) = serve(move |parts| images.answer(parts)).await;
 
     let untrusting = connections_by(&format!("registries:\n  {address}: {{}}\n"));
     let error = untrusting.upstream(&address.to_string(), "x").get_manifest("1").await.unwrap_err();
