@@ -9,6 +9,11 @@ use std::process::ExitCode;
 use cache_registry_authoring::Failure;
 use clap::Parser as _;
 
+/// musl's own has one lock for all threads (docs/architecture.md, "The image").
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run::run(args::Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,6 +17,10 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
+/// Memory is taken from the system as it is needed. Otherwise mimalloc keeps pages in advance: 30 to 50 MiB more for a
+/// webhook at rest (docs/architecture.md, "The image").
+const ALLOCATOR: &str = "MIMALLOC_ARENA_EAGER_COMMIT=0";
+
 /// What is said about the image.
 #[derive(Debug, Clone)]
 pub(crate) struct About {
@@ -121,7 +125,7 @@ fn config(about: &About, diff_ids: &[String]) -> Value {
         "config": {
             "User": format!("{USER}:{USER}"),
             "Entrypoint": [format!("/{PROGRAM}")],
-            "Env": ["PATH=/usr/bin"],
+            "Env": ["PATH=/usr/bin", ALLOCATOR],
             "WorkingDir": "/",
             "Labels": labels(about),
         },
