@@ -36,7 +36,8 @@ impl Check {
         line("digest", component.digest())?;
         line("size", &format_args!("{} bytes", component.size()))?;
         line("", &fits(&file))?;
-        for (key, names) in [("exports", component.exports()), ("imports", component.imports())] {
+        for (key, mut names) in [("exports", component.exports()), ("imports", component.imports())] {
+            names.sort();
             for (index, name) in names.iter().enumerate() {
                 line(if index == 0 { key } else { "" }, name)?;
             }

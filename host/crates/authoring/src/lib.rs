@@ -20,9 +20,11 @@ mod documents;
 mod failure;
 mod host;
 mod inputs;
+mod new;
 mod node;
 mod pods;
 mod policy_file;
+mod push;
 mod quantity;
 mod report;
 mod run;
@@ -37,11 +39,16 @@ pub use check::Check;
 pub use configmap::ConfigMap;
 pub use failure::Failure;
 pub use host::PolicyHost;
+pub use new::New;
+pub use push::Push;
+pub use quantity::time;
 pub use run::Run;
 
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Makes a project of a policy that builds with one command, with a native test
+    New(New),
     /// Loads a policy as the webhook would, and says what it is or why it is refused
     Check(Check),
     /// Decides on pods: says for each container which policy decides what, and why
@@ -51,6 +58,8 @@ pub enum Command {
     /// Prints the ConfigMap of a policy, for kubectl apply
     #[command(name = "configmap")]
     ConfigMap(ConfigMap),
+    /// Pushes a policy to a registry as an OCI artifact: for those that are too large for a ConfigMap
+    Push(Push),
 }
 
 /// Which lines of the log are shown where RUST_LOG does not say: what policies say, and what goes wrong.
@@ -68,10 +77,12 @@ impl Command {
     /// Does it. The answer goes to `out`, and what is to be known beside it to `notes`.
     pub async fn run(self, out: &mut impl Write, notes: &mut impl Write) -> Result<(), Failure> {
         match self {
+            Self::New(new) => new.run(out),
             Self::Check(check) => check.run(out),
             Self::Run(run) => run.run(out, notes).await,
             Self::Bench(bench) => bench.run(out, notes).await,
             Self::ConfigMap(configmap) => configmap.run(out),
+            Self::Push(push) => push.run(out).await,
         }
     }
 }

@@ -4,6 +4,8 @@
 mod bench;
 mod check;
 mod configmap;
+mod new;
+mod push;
 mod run;
 
 use std::fs;
