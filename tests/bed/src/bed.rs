@@ -144,6 +144,11 @@ impl Bed {
         Ok(operator.webhook(replica, &certificate, &kubeconfig))
     }
 
+    /// The webhook's admin port.
+    pub fn webhook_admin_address(&self) -> SocketAddr {
+        webhook_admin(self.network, 0)
+    }
+
     /// A page of the admin port of a replica of the webhook.
     pub async fn webhook_admin(&self, replica: u8, path: &str) -> Result<Answer> {
         let stream = TcpStream::connect(webhook_admin(self.network, replica)).await?;
@@ -252,14 +257,19 @@ pub(crate) async fn apply(tools: &Tools, plane: &ControlPlane, objects: &str) ->
 
 /// Runs a program to its end and returns what it prints.
 pub(crate) async fn output(command: &mut Command, input: &str) -> Result<String> {
+    output_within(LONGEST_KUBECTL, command, input).await
+}
+
+/// The same, for a program that may take as long as `longest`.
+pub(crate) async fn output_within(longest: Duration, command: &mut Command, input: &str) -> Result<String> {
     let shown = format!("{:?}", command.as_std());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut process = command.spawn().with_context(|| shown.clone())?;
     if let Some(mut standard_input) = process.stdin.take() {
         standard_input.write_all(input.as_bytes()).await.with_context(|| shown.clone())?;
     }
-    let Ok(output) = timeout(LONGEST_KUBECTL, process.wait_with_output()).await else {
-        bail!("{shown}: not within {} s", LONGEST_KUBECTL.as_secs());
+    let Ok(output) = timeout(longest, process.wait_with_output()).await else {
+        bail!("{shown}: not within {} s", longest.as_secs());
     };
     let output = output?;
     if !output.status.success() {

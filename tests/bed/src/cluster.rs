@@ -33,7 +33,7 @@ pub use self::node::Node;
 
 use self::node::Surroundings;
 use self::pod_network::PodNetwork;
-use crate::bed::{apply, kubectl, output};
+use crate::bed::{apply, kubectl, output_within};
 use crate::certificates::Authority;
 use crate::containerd::{Containerd, PAUSE};
 use crate::control_plane::{ControlPlane, Site};
@@ -48,6 +48,9 @@ use crate::upstream::Upstream;
 
 /// How long the cluster may take to be ready once its programs run, on a machine that is busy building.
 const LONGEST_START: Duration = Duration::from_mins(2);
+
+/// How long helm may take, which waits for pods when it is told to.
+const LONGEST_HELM: Duration = Duration::from_mins(3);
 
 const SCHEDULER: u16 = 10259;
 
@@ -174,11 +177,16 @@ impl Cluster {
         apply(&self.tools, &self.control_plane, objects).await
     }
 
+    /// Puts the image of an OCI layout into upstream, under a reference of the form `host/repository:tag`.
+    pub async fn add_image(&self, reference: &str, layout: &Path) -> Result<()> {
+        images::add(&self.upstream, reference, &images::of_layout(layout)?).await
+    }
+
     /// What helm prints, as an administrator.
     pub async fn helm(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(self.tools.path("helm"));
         command.env("KUBECONFIG", self.control_plane.kubeconfig()).args(arguments);
-        output(&mut command, "").await
+        output_within(LONGEST_HELM, &mut command, "").await
     }
 
     /// Lets the cluster outlive this program, until the process whose id is returned gets a SIGTERM.
