@@ -9,7 +9,6 @@ use cache_registry_registry::{Connections, Registries, Timeouts};
 use cache_registry_runtime::{Admin, Readiness, Shutdown, telemetry};
 use cache_registry_webhook::Server;
 use prometheus_client::registry::Registry as Metrics;
-use tokio::net::TcpListener;
 
 use crate::args::{self, Args, Command};
 
@@ -86,10 +85,7 @@ async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
     let config = cache_registry_proxy::Config::new(args.cache, args.node.node_address);
     let connections = Connections::new(read_registries(&args.registries)?, config.timeouts())?;
     let proxy = Proxy::new(config, connections, cache_registry_proxy::Metrics::register(&mut metrics));
-    let mut listeners = Vec::new();
-    for address in args.listen {
-        listeners.push(TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?);
-    }
+    let listeners = cache_registry_proxy::listen(&args.listen).await?;
 
     serve_admin(&args.admin, Readiness::new(), metrics, &shutdown).await?;
     tracing::info!("answering pulls");

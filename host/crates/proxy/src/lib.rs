@@ -26,6 +26,7 @@ mod breaker;
 mod fault;
 mod legs;
 mod limits;
+mod listen;
 mod manifests;
 mod metrics;
 mod pull_blob;
@@ -61,6 +62,7 @@ use crate::refusal::Refusal;
 use crate::route::{Route, route};
 use crate::suspects::Suspects;
 
+pub use listen::listen;
 pub use metrics::Metrics;
 pub use server::{GRACE, serve};
 
