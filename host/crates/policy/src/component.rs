@@ -1,18 +1,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-use cache_registry_core::{Digest, Hasher};
-use wasmtime::component::InstancePre;
+use cache_registry_core::Digest;
+use wasmtime::component::{Component as Code, InstancePre};
 
 use crate::engine::Engine;
 use crate::host::Host;
 use crate::load::{Exports, LoadError, in_words};
+use crate::survey::Survey;
 
 /// A component that was compiled and linked, from which policies are loaded. A handle: clones share the code.
 #[derive(Clone)]
 pub struct Component(Arc<Compiled>);
 
-struct Compiled {
+pub(crate) struct Compiled {
     digest: Digest,
     size: usize,
     imports: Vec<String>,
@@ -21,30 +22,24 @@ struct Compiled {
     linked: InstancePre<Host>,
 }
 
-impl Engine {
-    /// Compiles a component and links it with what policies are offered.
-    ///
-    /// Takes milliseconds for a small component and seconds for one of several megabytes: not for a thread that
-    /// serves requests.
-    pub fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
-        expect_component(wasm)?;
-        let component = wasmtime::component::Component::new(self.wasmtime(), wasm)
-            .map_err(|error| LoadError::Compile(in_words(&error)))?;
-        let ty = component.component_type();
-        let imports: Vec<_> = ty.imports(self.wasmtime()).map(|(name, _)| name.to_owned()).collect();
-        let exports: Vec<_> = ty.exports(self.wasmtime()).map(|(name, _)| name.to_owned()).collect();
-        crate::load::expect_known_imports(&imports)?;
-        let linked =
-            self.linker().instantiate_pre(&component).map_err(|error| LoadError::Contract(in_words(&error)))?;
-        let asked = Exports::of(&linked, &exports)?;
-        Ok(Component(Arc::new(Compiled {
-            digest: Hasher::sha256(wasm),
-            size: wasm.len(),
-            imports,
-            exports,
-            asked,
-            linked,
-        })))
+impl Compiled {
+    /// Gives a component's code what it imports, and finds what it can be asked.
+    pub(crate) fn link(
+        engine: &Engine,
+        code: &Code,
+        digest: Digest,
+        size: usize,
+        survey: Survey,
+    ) -> Result<Self, LoadError> {
+        let linked = engine.linker().instantiate_pre(code).map_err(|error| LoadError::Contract(in_words(&error)))?;
+        let asked = Exports::of(&linked)?;
+        Ok(Self { digest, size, imports: survey.imports, exports: survey.exports, asked, linked })
+    }
+}
+
+impl From<Arc<Compiled>> for Component {
+    fn from(compiled: Arc<Compiled>) -> Self {
+        Self(compiled)
     }
 }
 
@@ -98,16 +93,5 @@ impl fmt::Debug for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut component = f.debug_struct("Component");
         component.field("digest", &self.0.digest).field("size", &self.0.size).finish_non_exhaustive()
-    }
-}
-
-/// The first eight bytes: a magic number, a version and a layer
-/// (<https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md#component-definitions>).
-fn expect_component(wasm: &[u8]) -> Result<(), LoadError> {
-    match wasm {
-        [] => Err(LoadError::Empty),
-        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(LoadError::CoreModule),
-        [b'\0', b'a', b's', b'm', ..] => Ok(()),
-        _ => Err(LoadError::NotWasm),
     }
 }

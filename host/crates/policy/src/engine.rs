@@ -7,9 +7,10 @@ use std::time::Duration;
 use cache_registry_core::NodeAddress;
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, RegallocAlgorithm};
 
 use crate::bindings::Deciding;
+use crate::compiler::Compiler;
 use crate::host::Host;
 use crate::set::MOST_POLICIES;
 use crate::wasi;
@@ -53,6 +54,7 @@ struct Inner {
     facts: HostFacts,
     limits: Limits,
     turns: Arc<Semaphore>,
+    compiler: Compiler,
     clock: Arc<AtomicU64>,
 }
 
@@ -67,9 +69,12 @@ pub struct SetupError {
 /// Shorter ones drift, and wake an idle process more often.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Core instances, and tables, of one guest. Those made with wit-component bring two small modules of glue beside their
-/// own; other toolchains bring more.
-const MODULES: u32 = 4;
+/// Core instances of one guest. Those made with wit-component bring two small modules of glue beside their own, Python's
+/// interpreter comes in a dozen.
+const MODULES: u32 = 40;
+
+/// Tables of one guest. Each slot for one takes address space.
+const TABLES: u32 = 6;
 
 /// Beyond this, slots would take up address space that smaller machines do not have.
 const MOST_CONCURRENT: usize = 256;
@@ -99,7 +104,15 @@ impl Engine {
             })
             .map_err(|error| problem(error.to_string()))?;
         let turns = Arc::new(Semaphore::new(limits.concurrency));
-        Ok(Self(Arc::new(Inner { wasmtime, linker, facts, limits: *limits, turns, clock })))
+        Ok(Self(Arc::new(Inner {
+            wasmtime,
+            linker,
+            facts,
+            limits: *limits,
+            turns,
+            compiler: Compiler::default(),
+            clock,
+        })))
     }
 
     /// What policies may take.
@@ -123,6 +136,10 @@ impl Engine {
 
     pub(crate) fn linker(&self) -> &Linker<Host> {
         &self.0.linker
+    }
+
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.0.compiler
     }
 
     /// One permit for each request that is being decided on.
@@ -177,8 +194,10 @@ fn config(limits: &Limits) -> Config {
         .max_core_instances_per_component(MODULES)
         .total_memories(slots)
         .max_memories_per_component(1)
-        .total_tables(modules)
-        .max_tables_per_component(MODULES)
+        .total_tables(slots.saturating_mul(TABLES))
+        .max_tables_per_component(TABLES)
+        // Guests run on the threads that ask them, not on stacks of their own.
+        .total_stacks(0)
         .max_memory_size(limits.memory)
         // What a small guest has touched is wiped and kept, which is cheaper than giving it back to the kernel.
         .linear_memory_keep_resident(256 << 10)
@@ -192,7 +211,14 @@ fn config(limits: &Limits) -> Config {
         // address space, which not every machine has. Policies are too short to notice the checks.
         .memory_reservation(u64::try_from(limits.memory).unwrap_or(u64::MAX))
         .max_wasm_stack(512 << 10)
-        .epoch_interruption(true);
+        .epoch_interruption(true)
+        // The better algorithm takes minutes for some kilobytes of nested loops, and half of the time for the rest; this
+        // one costs an interpreter a fourth of its speed, and a small policy nothing that can be measured.
+        .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass)
+        // Nobody reads where in a guest it trapped.
+        .generate_address_map(false)
+        .native_unwind_info(false)
+        .wasm_backtrace_max_frames(None);
     config
 }
 

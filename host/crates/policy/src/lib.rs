@@ -19,6 +19,7 @@
 
 mod bindings;
 pub mod built_in;
+mod compiler;
 mod component;
 mod engine;
 mod failure;
@@ -31,8 +32,10 @@ mod memory;
 mod metrics;
 mod observer;
 mod policies;
+mod room;
 mod session;
 mod set;
+mod survey;
 mod usage;
 mod wasi;
 

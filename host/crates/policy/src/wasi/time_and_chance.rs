@@ -12,8 +12,8 @@ use super::{Denied, Wasi};
 /// Random bytes that are made at once. Guests ask for seeds.
 const MOST_RANDOM: u64 = 64 << 10;
 
-/// The moment at which it always is.
-const NOW: u64 = 0;
+/// The moment at which it always is: a second after all beginnings, in nanoseconds.
+const NOW: u64 = 1_000_000_000;
 
 impl monotonic_clock::Host for Wasi {
     fn now(&mut self) -> wasmtime::Result<u64> {
@@ -35,7 +35,7 @@ impl monotonic_clock::Host for Wasi {
 
 impl wall_clock::Host for Wasi {
     fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
-        Ok(wall_clock::Datetime { seconds: NOW, nanoseconds: 0 })
+        Ok(wall_clock::Datetime { seconds: NOW / 1_000_000_000, nanoseconds: 0 })
     }
 
     fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
@@ -44,7 +44,7 @@ impl wall_clock::Host for Wasi {
 }
 
 impl Wasi {
-    /// SplitMix64 (<https://prng.di.unimi.it/splitmix64.c>), from the same start for each instance.
+    /// `SplitMix64` (<https://prng.di.unimi.it/splitmix64.c>), from the same start for each instance.
     fn next(&mut self) -> u64 {
         self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.chance ^ (self.chance >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
