@@ -22,7 +22,8 @@ fn main() -> io::Result<()> {
         files.sort();
         for file in files {
             let path = Path::new(name).join(file.strip_prefix(&folder).unwrap_or(&file));
-            // Written by the standard library, a path is a literal of Rust.
+            let [path, file] = [&path, &file].map(|path| path.display().to_string());
+            // A string that is debugged is a literal of Rust.
             let _ = writeln!(list, "    ({path:?}, include_str!({file:?})),");
         }
     }

@@ -8,6 +8,7 @@ use crate::inquiry::{Examined, Inquiry, Passed, examine};
 use crate::review::{Malformed, Request};
 
 /// What has come of a review.
+#[expect(clippy::large_enum_variant, reason = "one lives for one admission request; a Box would cost more")]
 pub(crate) enum Considered<'a> {
     /// Nothing was asked.
     Passed(Passed<'a>),

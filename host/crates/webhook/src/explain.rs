@@ -7,6 +7,7 @@ use crate::conclusion::Conclusion;
 use crate::consider::{Considered, consider};
 use crate::decide::Decide;
 use crate::inquiry::{Inquiry, Pass, Passed, Standing, Subject};
+use crate::pod::Pod;
 use crate::review::{self, Malformed, Request};
 use crate::warnings;
 
@@ -88,7 +89,7 @@ fn passed_over(request: &Request<'_>, Passed { why, pod }: &Passed<'_>) -> Expla
         Pass::OptedOut => format!("the pod is labelled {OPT_OUT_LABEL}: {OPT_OUT_VALUE}"),
         Pass::Mirror => "the pod mirrors a static pod, of which the kubelet has its own copy".to_owned(),
     };
-    let containers = pod.iter().flat_map(|pod| pod.containers());
+    let containers = pod.iter().flat_map(Pod::containers);
     Explanation {
         namespace: request.namespace().to_owned(),
         name: pod.as_ref().and_then(|pod| pod.name()).map(ToOwned::to_owned),

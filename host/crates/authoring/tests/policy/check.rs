@@ -100,10 +100,10 @@ pub(crate) fn custom_section(length: usize) -> Vec<u8> {
     let mut section = vec![0];
     let mut left = content.len();
     while left >= 0x80 {
-        section.push((left & 0x7f) as u8 | 0x80);
+        section.push((left & 0x7f).to_le_bytes()[0] | 0x80);
         left >>= 7;
     }
-    section.push(left as u8);
+    section.extend(&left.to_le_bytes()[..1]);
     section.extend(content);
     section
 }
