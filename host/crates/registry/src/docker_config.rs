@@ -17,6 +17,9 @@ const SHOWN: usize = 200;
 /// Kubernetes tries all keys that fit, the most specific one first, until one serves. Here one is taken, and there is
 /// one difference: Kubernetes compares paths letter by letter, so that `ghcr.io/team` fits `ghcr.io/team-b/app`. It
 /// does so here as well, but `ghcr.io` is better.
+///
+/// The crate `docker_credential` reads such a file for Docker's own tools. It knows no paths and no wildcards, and it
+/// runs the helper that the file names: right for a user's own file, and not for one from a Secret.
 pub(crate) fn find(json: &[u8], registry: &str, repository: &str) -> Result<Option<Credentials>, CredentialsError> {
     let entries = entries(json)?;
     let keys = || entries.iter().map(|(text, entry)| (Key::of(text), entry));
