@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
-use cache_registry_authoring::PolicyHost;
+use cache_registry_authoring::{PolicyHost, time};
 use cache_registry_core::NodeAddress;
 use cache_registry_runtime::LogFormat;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -44,8 +45,19 @@ pub(crate) struct Webhook {
     /// Private key of the certificate, PEM
     #[arg(long, env = "CACHE_REGISTRY_TLS_KEY", value_name = "FILE")]
     pub(crate) tls_key: PathBuf,
+    /// Namespace of the release: the ConfigMaps of policies are here, their pull secrets and their Events
+    #[arg(long, env = "CACHE_REGISTRY_NAMESPACE", default_value = "cache-registry-system")]
+    pub(crate) namespace: String,
+    /// Name of this replica, for Events: the pod's name
+    #[arg(long, env = "CACHE_REGISTRY_IDENTITY", value_name = "NAME")]
+    pub(crate) identity: Option<String>,
+    /// How often it is looked at what the tags of policies' images name: 30s, 5m
+    #[arg(long, env = "CACHE_REGISTRY_POLICY_IMAGE_INTERVAL", value_name = "TIME", default_value = "5m", value_parser = time)]
+    pub(crate) policy_image_interval: Duration,
     #[command(flatten)]
     pub(crate) policies: PolicyHost,
+    #[command(flatten)]
+    pub(crate) registries: RegistriesFile,
     #[command(flatten)]
     pub(crate) node: Node,
     #[command(flatten)]

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cache_registry_policy::{Engine, HostFacts, Observer, Policies, PolicySet};
+use axum::Router;
+use cache_registry_configmaps::ReloadableSet;
+use cache_registry_policy::{Engine, HostFacts};
 use cache_registry_proxy::Proxy;
 use cache_registry_registry::{Connections, Registries, Timeouts};
 use cache_registry_runtime::{Admin, Readiness, Shutdown, telemetry};
@@ -41,16 +43,30 @@ async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
         &args.policies.limits(),
         HostFacts { node_address: args.node.node_address.clone(), own_registries: args.policies.registry_host },
     )?;
-    let observer = Observer::from(cache_registry_policy::Metrics::register(&mut metrics));
-    let policies = Policies::new(PolicySet::built_in(engine, observer)?);
+    let set = ReloadableSet::built_in(engine, &mut metrics)?;
+    let connections = Connections::new(read_registries(&args.registries)?, Timeouts::default())?;
+    let client = api_server().await.context("finding out how to reach the API server")?;
+    let policies_config = cache_registry_configmaps::Config {
+        namespace: args.namespace,
+        identity: args.identity,
+        image_interval: args.policy_image_interval,
+    };
     let webhook_metrics = cache_registry_webhook::Metrics::register(&mut metrics);
     let config = cache_registry_webhook::Config::new(args.listen, args.tls_cert, args.tls_key);
     let server = Server::bind(config, webhook_metrics.clone()).await?;
-    let router = cache_registry_webhook::router(Arc::new(policies), args.node.node_address, webhook_metrics);
+    let router = cache_registry_webhook::router(Arc::new(set.policies()), args.node.node_address, webhook_metrics);
+    let ready = readiness.hold("the policies of ConfigMaps");
 
-    serve_admin(&args.admin, readiness, metrics, &shutdown).await?;
+    serve_admin(&args.admin, readiness, metrics, &shutdown, set.status().router()).await?;
     tracing::info!(address = %server.local_address()?, "answering admission reviews");
-    server.serve(router, shutdown).await.context("serving admission reviews")
+    let reloading = async {
+        let done = cache_registry_configmaps::run(client, policies_config, set, connections, shutdown.clone(), ready);
+        done.await.context("keeping the policies up to date")
+    };
+    let serving = async { server.serve(router, shutdown.clone()).await.context("serving admission reviews") };
+    // The first error ends both: a webhook that hears of no change any more has to be started anew.
+    tokio::try_join!(serving, reloading)?;
+    Ok(())
 }
 
 async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
@@ -70,7 +86,7 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
     };
     let controllers_metrics = cache_registry_controllers::Metrics::register(&mut metrics);
 
-    serve_admin(&args.admin, readiness.clone(), metrics, &shutdown).await?;
+    serve_admin(&args.admin, readiness.clone(), metrics, &shutdown, Router::new()).await?;
     // Boxed: its state is tens of kilobytes, which every role's future would have.
     Box::pin(cache_registry_controllers::run(client, config, connections, shutdown, readiness, controllers_metrics))
         .await?;
@@ -87,7 +103,7 @@ async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
     let proxy = Proxy::new(config, connections, cache_registry_proxy::Metrics::register(&mut metrics));
     let listeners = cache_registry_proxy::listen(&args.listen).await?;
 
-    serve_admin(&args.admin, Readiness::new(), metrics, &shutdown).await?;
+    serve_admin(&args.admin, Readiness::new(), metrics, &shutdown, Router::new()).await?;
     tracing::info!("answering pulls");
     cache_registry_proxy::serve(listeners, cache_registry_proxy::router(Arc::new(proxy)), shutdown).await;
     Ok(())
@@ -113,16 +129,17 @@ async fn api_server() -> anyhow::Result<kube::Client> {
     Ok(kube::Client::try_from(config)?)
 }
 
-/// Takes the admin port, and answers on it for as long as the process runs.
+/// Takes the admin port, and answers on it for as long as the process runs, with the role's own `pages` beside.
 async fn serve_admin(
     args: &args::Admin,
     readiness: Readiness,
     metrics: Metrics,
     shutdown: &Shutdown,
+    pages: Router,
 ) -> anyhow::Result<()> {
     let admin = Admin::bind(args.admin_listen, readiness, metrics)
         .await
         .with_context(|| format!("listening on {} for probes and metrics", args.admin_listen))?;
-    tokio::spawn(admin.serve(shutdown.clone()));
+    tokio::spawn(admin.with(pages).serve(shutdown.clone()));
     Ok(())
 }

@@ -93,6 +93,14 @@ readinessProbe:
 - --log-format={{ .root.Values.log.format }}
 {{- end }}
 
+{{- /* What $(POD_NAMESPACE) and $(POD_NAME) in arguments stand for. */ -}}
+{{- define "cache-registry.podNames" -}}
+- name: POD_NAMESPACE
+  valueFrom: { fieldRef: { fieldPath: metadata.namespace } }
+- name: POD_NAME
+  valueFrom: { fieldRef: { fieldPath: metadata.name } }
+{{- end }}
+
 {{- /* Environment of every role of ours. */ -}}
 {{- define "cache-registry.environment" -}}
 - name: RUST_LOG

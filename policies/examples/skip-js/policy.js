@@ -1,6 +1,6 @@
 // Between the contract (wit/, world `filtering`) and the decision: what the host asks is answered by decision.js.
 
-import { settings } from 'cache-registry:policy/host@0.1.0';
+import { log, settings } from 'cache-registry:policy/host@0.1.0';
 import { read, reason } from './decision.js';
 
 export const check = {
@@ -16,7 +16,13 @@ export const check = {
 
 export const filter = {
   filter(pod) {
-    const why = reason(read(settings()), pod.namespace(), (key) => pod.label(key));
-    return why === undefined ? { tag: 'pass' } : { tag: 'ignore', val: why };
+    try {
+      const why = reason(read(settings()), pod.namespace(), (key) => pod.label(key));
+      return why === undefined ? { tag: 'pass' } : { tag: 'ignore', val: why };
+    } catch (error) {
+      // A trap: what was logged last is quoted to the pod's author.
+      log('error', String(error));
+      throw error;
+    }
   },
 };

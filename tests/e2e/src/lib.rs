@@ -9,6 +9,7 @@
 
 mod document;
 mod images;
+mod policy_maps;
 mod registry_data;
 mod stage;
 mod webhook_client;
@@ -29,6 +30,7 @@ use tokio::time::timeout;
 
 pub use document::{Reader, Step, shows, steps};
 pub use images::{Published, publish, publish_large};
+pub use policy_maps::PolicyMaps;
 pub use registry_data::{blob_file, content_digest};
 pub use stage::Stage;
 pub use webhook_client::{WebhookConnection, review_of};

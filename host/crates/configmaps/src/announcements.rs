@@ -72,6 +72,10 @@ impl Announcements {
     }
 
     fn refused(&mut self, name: &str, entry: &Entry, arrangement: &Arrangement, is_seated: bool) {
+        // What was refused was the version before.
+        if entry.pending {
+            return;
+        }
         let refused = entry.refused(name, arrangement);
         let known = self.told.entry(name.to_owned()).or_default();
         let Some(refusal) = refused.map(|refused| refused.refusal) else {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cache_registry_policy::Policy;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::sync::mpsc;
 
@@ -52,6 +53,9 @@ pub(crate) struct NotFetched {
 /// The pause after the first attempt that failed. It doubles up to the interval.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The longest pause of a policy that waits for others.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
 impl<R: PolicyRegistry> Follower<R> {
     /// Goes on until it is dropped where there is an image to look after. `before` is what was pulled for the version
     /// before: new settings must not wait for a registry.
@@ -68,18 +72,31 @@ impl<R: PolicyRegistry> Follower<R> {
             Source::BuiltIn(name) => Code::BuiltIn(name),
             Source::Image(image) => return self.follow_image(&declaration, image, before).await,
         };
-        let outcome = match self.loader.load(&declaration.name, code, &declaration.settings).await {
+        let outcome = match self.load(&declaration, code).await {
             Ok(policy) => self.loaded(&declaration, Some(policy), None),
             Err(refusal) => Outcome::Refused(refusal),
         };
         self.report(outcome).await;
     }
 
+    /// Loads a policy. One that has no turn because of others is told to be refused, and gets it later.
+    async fn load(&self, declaration: &Declaration, code: Code) -> Result<Arc<Policy>, Refusal> {
+        let mut attempts = 0;
+        loop {
+            match self.loader.load(&declaration.name, code.clone(), &declaration.settings).await {
+                Err(refusal) if refusal.is_passing() => self.report(Outcome::Refused(refusal)).await,
+                loaded => return loaded,
+            }
+            attempts += 1;
+            tokio::time::sleep(spread(pause(attempts, LONGEST_PAUSE))).await;
+        }
+    }
+
     async fn follow_image(&self, declaration: &Declaration, image: &Image, before: Option<Pulled>) {
         let mut held = None;
         if let Some(pulled) = before.filter(|pulled| pulled.reference == image.reference.to_string()) {
             let code = Code::Component(pulled.component);
-            held = Some(self.load(declaration, image, pulled.digest, code).await);
+            held = Some(self.load_image(declaration, image, pulled.digest, code).await);
             if !image.reference.can_move() {
                 return;
             }
@@ -92,7 +109,7 @@ impl<R: PolicyRegistry> Follower<R> {
                     failures = 0;
                     match (news, &held) {
                         (Some((digest, component)), _) => {
-                            held = Some(self.load(declaration, image, digest, Code::Bytes(component)).await);
+                            held = Some(self.load_image(declaration, image, digest, Code::Bytes(component)).await);
                         }
                         // It is what it was: as right, or as wrong, as then.
                         (None, Some(Held { refusal: Some(refusal), .. })) => {
@@ -126,9 +143,8 @@ impl<R: PolicyRegistry> Follower<R> {
         Ok(if is_held(&digest) { None } else { Some((digest, component)) })
     }
 
-    async fn load(&self, declaration: &Declaration, image: &Image, digest: String, code: Code) -> Held {
-        let loaded = self.loader.load(&declaration.name, code, &declaration.settings).await;
-        let (outcome, refusal) = match loaded {
+    async fn load_image(&self, declaration: &Declaration, image: &Image, digest: String, code: Code) -> Held {
+        let (outcome, refusal) = match self.load(declaration, code).await {
             Ok(policy) => {
                 let reference = image.reference.to_string();
                 let component = policy.component().clone();
@@ -141,12 +157,7 @@ impl<R: PolicyRegistry> Follower<R> {
         Held { digest, refusal }
     }
 
-    fn loaded(
-        &self,
-        declaration: &Declaration,
-        policy: Option<Arc<cache_registry_policy::Policy>>,
-        pulled: Option<Pulled>,
-    ) -> Outcome {
+    fn loaded(&self, declaration: &Declaration, policy: Option<Arc<Policy>>, pulled: Option<Pulled>) -> Outcome {
         Outcome::Loaded(Box::new(Loaded::new(&self.configmap, self.number, declaration, policy, pulled)))
     }
 

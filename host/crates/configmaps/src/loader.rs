@@ -15,6 +15,7 @@ pub(crate) struct Loader {
 }
 
 /// The code of a policy.
+#[derive(Clone)]
 pub(crate) enum Code {
     /// A component, which may be compressed.
     Bytes(Bytes),

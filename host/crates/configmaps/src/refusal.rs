@@ -18,11 +18,19 @@ impl Refusal {
         self.reason
     }
 
+    /// True for what may be right a moment later, with nothing changed.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.reason == BUSY
+    }
+
     /// True for what is wrong with this version of a `ConfigMap`, so that the one before may stay.
     pub(crate) fn is_of_version(&self) -> bool {
         self.reason != TOO_MANY
     }
 }
+
+/// The compiler has no time for it ([`cache_registry_policy::LoadError::Busy`]).
+const BUSY: &str = "busy";
 
 /// There is no place in the set.
 pub(crate) const TOO_MANY: &str = "too-many";
@@ -49,6 +57,14 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_busy_compiler_is_a_reason_to_try_again() {
+        use cache_registry_policy::LoadError;
+        let is_passing = |error| Refusal::from(error).is_passing();
+        assert!(is_passing(LoadError::Busy));
+        assert!(!is_passing(LoadError::Empty) && !is_passing(LoadError::TooLong(std::time::Duration::ZERO)));
+    }
 
     #[test]
     fn what_is_said_is_one_bounded_line() {

@@ -145,12 +145,14 @@ fn a_registries_file_is_mounted_where_its_readers_look() {
         ("mine", "registriesSecret: { name: mine, key: file.yaml }"),
     ] {
         let release = render(values).unwrap();
-        for role in ["controllers", "proxy"] {
+        for role in ["webhook", "controllers", "proxy"] {
             let pod = release.pod(role);
             let path = pod.argument("--registries").unwrap();
-            let mount = &pod.container()["volumeMounts"][0];
+            let named =
+                |list: &Value| list.as_array().unwrap().iter().find(|item| item["name"] == "registries").cloned();
+            let mount = named(&pod.container()["volumeMounts"]).unwrap();
             assert!(path.starts_with(mount["mountPath"].as_str().unwrap()), "{path}");
-            assert_eq!(pod.spec["volumes"][0]["secret"]["secretName"], secret, "{role}");
+            assert_eq!(named(&pod.spec["volumes"]).unwrap()["secret"]["secretName"], secret, "{role}");
         }
     }
     let release = render("registries: { reg.example: { plainHttp: true } }").unwrap();
@@ -163,7 +165,7 @@ fn a_registries_file_is_mounted_where_its_readers_look() {
 fn a_changed_registries_file_starts_its_readers_anew() {
     let annotation =
         |values, role| render(values).unwrap().pod(role).metadata["annotations"]["checksum/registries"].clone();
-    for role in ["controllers", "proxy"] {
+    for role in ["webhook", "controllers", "proxy"] {
         let [one, other] =
             ["registries: { a.example: {} }", "registries: { b.example: {} }"].map(|v| annotation(v, role));
         assert!(one.is_string() && one != other, "{role}: {one} {other}");

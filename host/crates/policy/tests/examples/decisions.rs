@@ -1,3 +1,6 @@
+use std::fs;
+use std::path::Path;
+
 use cache_registry_core::{Owner, PodFacts};
 use rstest::rstest;
 
@@ -92,6 +95,18 @@ fn wrong_settings_are_refused_in_words(#[case] example: &str, #[case] settings: 
     let error = load(&engine(), example, settings).unwrap_err();
     assert_eq!(error.reason(), "settings");
     assert!(error.to_string().starts_with(&format!("the policy refuses its settings: {words}")), "{error}");
+}
+
+#[test]
+fn the_settings_on_its_page_are_right() {
+    for example in EXAMPLES {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/policies").join(example);
+        let page = fs::read_to_string(page.with_extension("md")).unwrap();
+        let (_, yaml) = page.split_once("```yaml\n").unwrap();
+        let (yaml, _) = yaml.split_once("```").unwrap();
+        let settings: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+        load(&engine(), example, &settings.to_string()).unwrap_or_else(|error| panic!("{example}: {error}"));
+    }
 }
 
 #[test]
