@@ -163,7 +163,7 @@ impl<R: PolicyRegistry> Reloader<R> {
     fn declared(&mut self, DeserializeGuard(configmap): DeserializeGuard<ConfigMap>) {
         let (metadata, content) = match &configmap {
             Ok(configmap) => (&configmap.metadata, self.content(configmap)),
-            Err(invalid) => (&invalid.metadata, self.hashing.hash_one(invalid.error.to_string())),
+            Err(invalid) => (&invalid.metadata, self.hashing.hash_one(&invalid.error)),
         };
         let version = Version {
             uid: metadata.uid.clone().unwrap_or_default(),

@@ -39,6 +39,7 @@ pub(crate) struct Refused {
 }
 
 /// A state of a `ConfigMap`, as the API server names it.
+#[expect(clippy::struct_field_names, reason = "the name that Kubernetes gives it")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) uid: String,

@@ -1,5 +1,5 @@
 //! The example that skips pods, in languages whose toolchains bring a runtime of several megabytes: tested natively and
-//! built as its readers would, from npm and PyPI, then asked through the real engine.
+//! built as its readers would, from npm and `PyPI`, then asked through the real engine.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by them, in its helpers too")]
 
 use std::fs;

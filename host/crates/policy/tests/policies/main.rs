@@ -10,6 +10,7 @@ mod log;
 mod order;
 mod pod;
 mod usage;
+mod wasi;
 
 use std::sync::Arc;
 use std::time::Duration;
