@@ -20,7 +20,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     // Fails only when a provider is installed already, and then there is one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match args.command {
-        Command::Webhook(args) => webhook(args).await,
+        // Boxed, as the controllers are below.
+        Command::Webhook(args) => Box::pin(webhook(args)).await,
         Command::Controllers(args) => controllers(args).await,
         Command::Proxy(args) => proxy(args).await,
         Command::Policy(command) => policy(command).await,

@@ -118,7 +118,7 @@ async fn bench(tools: PathBuf, only: Option<Subject>) -> Result<()> {
         eprintln!("policies replaced under load ...");
         let title = "Policies replaced 100 times through the API server under 1,000 reviews a second; the baseline is \
                      without";
-        sections.push(Section { title, rows: reload::measure().await? });
+        sections.push(Section { title, rows: Box::pin(reload::measure()).await? });
     }
     if only.is_none_or(|only| only == Subject::Hostile) {
         eprintln!("reviews beside hostile policies ...");

@@ -1,4 +1,4 @@
-//! Policies of ConfigMaps: what a person brings with kubectl is what the next pod follows, and what is wrong is told.
+//! Policies of `ConfigMap`s: what a person brings with kubectl is what the next pod follows, and what is wrong is told.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -227,7 +227,8 @@ async fn a_policy_that_traps_leaves_the_pod_as_it_is_and_is_told(bed: &mut Bed) 
     ensure!(described.contains("the image was left as it is"), "{described}");
 
     for _ in 0..10 {
-        decided(&mut WebhookConnection::open(bed).await?).await?.unwrap_err();
+        let warned = decided(&mut WebhookConnection::open(bed).await?).await?;
+        ensure!(warned.is_err(), "{warned:?}");
     }
     let row = policies.in_force("trapping").await?;
     assert_eq!((&row["failing"], &row["lastFailure"]["namespace"]), (&json!(true), &json!("default")));

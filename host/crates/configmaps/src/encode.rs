@@ -253,7 +253,7 @@ mod tests {
         assert!(component_of(&yaml) == compressible);
         assert_eq!(encode(&NewConfigMap { component: &compressible, ..SMALL }).unwrap(), yaml);
 
-        let small = encode(&NewConfigMap { component: &[0; 100_000], ..SMALL }).unwrap();
+        let small = encode(&NewConfigMap { component: &vec![0; 100_000], ..SMALL }).unwrap();
         assert!(small.len() > 100_000, "compressed without need");
     }
 

@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(event.note.unwrap().len(), LONGEST_NOTE);
     }
 
-    async fn told(notices: u32) -> (MockApi, Announcer) {
+    fn told(notices: u32) -> (MockApi, Announcer) {
         let (client, api) = MockApi::new();
         let (announcer, write) = Announcer::new(client, "cache", "webhook-0".to_owned());
         tokio::spawn(write);
@@ -261,7 +261,7 @@ mod tests {
     #[case::it_is_not_taken(422, "Invalid")]
     #[tokio::test(start_paused = true)]
     async fn an_event_that_is_refused_is_not_tried_again(#[case] code: u16, #[case] reason: &str) {
-        let (mut api, _announcer) = told(2).await;
+        let (mut api, _announcer) = told(2);
         let first = api.expect(Method::POST, PATH).await;
         let name = first.body["metadata"]["name"].clone();
         first.refuse(code, reason);
@@ -271,7 +271,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_event_is_tried_again_while_the_api_server_is_busy() {
-        let (mut api, _announcer) = told(1).await;
+        let (mut api, _announcer) = told(1);
         let mut names = Vec::new();
         for _ in 0..ATTEMPTS {
             let asked = api.expect(Method::POST, PATH).await;

@@ -242,7 +242,7 @@ mod tests {
             assert!(after >= time && after <= time.mul_f64(1.11) + Duration::from_millis(2), "{word} after {after:?}");
         }
 
-        async fn is_done(self) {
+        async fn ends(self) {
             tokio::time::timeout(Duration::from_hours(1), self.task).await.expect("an end").unwrap();
         }
     }
@@ -267,7 +267,7 @@ mod tests {
             let mut following = Following::start(&data, MockRegistry::away(), None);
             following.says_in_time(word, Duration::ZERO).await;
             assert_eq!(following.registry.asked(), (0, 0));
-            following.is_done().await;
+            following.ends().await;
         }
     }
 
@@ -277,7 +277,7 @@ mod tests {
         let mut following = Following::start(&image(&digest), MockRegistry::with("d1", DEFAULT_FILTER), None);
         following.says_in_time("d1", Duration::ZERO).await;
         assert_eq!(following.registry.asked(), (0, 1));
-        following.is_done().await;
+        following.ends().await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -324,6 +324,7 @@ mod tests {
         following.says_in_time("d2", INTERVAL).await;
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a follower may begin with none")]
     fn before(reference: &str) -> Option<Pulled> {
         let component = engine().compile(DEFAULT_FILTER).unwrap();
         Some(Pulled { reference: reference.to_owned(), digest: "d0".to_owned(), component })

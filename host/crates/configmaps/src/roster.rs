@@ -286,7 +286,7 @@ mod tests {
         };
         let filter = ("default-filter".to_owned(), 1);
         let good = ("b".to_owned(), 3);
-        assert_eq!(step("a", 1, loaded("a", "default-filter", 1)).0, [filter.clone()]);
+        assert_eq!(step("a", 1, loaded("a", "default-filter", 1)).0, std::slice::from_ref(&filter));
         assert_eq!(step("b", 1, loaded("b", "b", 3)), (vec![filter.clone(), good.clone()], None));
         for content in 2..4 {
             let clash = loaded("b", "default-filter", 2);

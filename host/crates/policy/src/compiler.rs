@@ -220,8 +220,9 @@ mod tests {
     /// Variables in loops within loops: some kilobytes that take the compiler seconds.
     fn tangled(times: usize) -> Vec<u8> {
         let (variables, begin, end) = ("i32 ".repeat(times), "(loop ".repeat(times), ")".repeat(times));
-        let set: String =
+        let set: Vec<_> =
             (0..times).map(|i| format!("(local.set {i} (i32.add (local.get {i}) (local.get 0)))")).collect();
+        let set = set.concat();
         let end = end.replace(')', "(br_if 0 (local.get 0)))");
         wat::parse_str(format!("(component (core module (func (local {variables}) {begin} {set} {end})))")).unwrap()
     }
