@@ -103,8 +103,9 @@ pub struct Reader {
 /// How long the commands of one block may take: one of them builds a policy from nothing.
 const LONGEST_BLOCK: Duration = Duration::from_mins(5);
 
-/// How long a reader repeats a block, and how long one time of it may take.
-const LONGEST_REPETITION: Duration = Duration::from_secs(30);
+/// How long a reader repeats a block, and how long one time of it may take. A component of many megabytes is compiled by
+/// threads that everything else goes before.
+const LONGEST_REPETITION: Duration = Duration::from_mins(3);
 
 /// Printed after each block, on a line of its own.
 const END: &str = "--- the end of a block";
