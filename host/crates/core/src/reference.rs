@@ -92,8 +92,10 @@ impl FromStr for Reference {
         };
         let (name, tag) = split_tag(tagged);
         let (registry, path) = split_host(name);
+        let is_official = registry == DOCKER_HUB && !path.contains('/');
+        let repository = if is_official { format!("{OFFICIAL}{path}") } else { path.to_owned() };
         let is_well_formed = is_host(&registry)
-            && path.len() <= LONGEST_PATH
+            && repository.len() <= LONGEST_PATH
             && path.split('/').all(is_path_component)
             && tag.is_none_or(is_tag);
         if !is_well_formed {
@@ -102,11 +104,10 @@ impl FromStr for Reference {
                 "expected [host[:port]/]path[:tag][@digest], the path in lower case",
             ));
         }
-        let is_official = registry == DOCKER_HUB && !path.contains('/');
         let tag = tag.or(if digest.is_none() { Some("latest") } else { None });
         Ok(Self {
-            repository: if is_official { format!("library/{path}") } else { path.to_owned() },
             registry,
+            repository,
             tag: tag.map(ToOwned::to_owned),
             digest,
         })
@@ -114,6 +115,9 @@ impl FromStr for Reference {
 }
 
 const DOCKER_HUB: &str = "docker.io";
+
+/// Where Docker Hub has the repositories whose path is one word.
+const OFFICIAL: &str = "library/";
 
 /// The longest repository (<https://github.com/distribution/reference>).
 const LONGEST_PATH: usize = 255;
@@ -248,6 +252,7 @@ mod tests {
     #[case("nginx:é")]
     #[case(&format!("nginx:{}", "1".repeat(129)))]
     #[case(&format!("a.example/{}", "b".repeat(256)))]
+    #[case::too_long_with_library(&"b".repeat(248))]
     #[case("nginx@")]
     fn a_part_that_is_malformed_makes_it_none(#[case] text: &str) {
         assert!(text.parse::<Reference>().is_err());
