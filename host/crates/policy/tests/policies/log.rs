@@ -112,3 +112,17 @@ fn a_policy_that_traps_has_no_more_log_than_one_that_answers() {
     assert_eq!(log.matches("policy says").count(), 2, "{log}");
     assert_eq!(log.matches("the rest is dropped").count(), 1, "{log}");
 }
+
+/// Said with the level `error`, as the SDK's panic hook does, and then it traps.
+#[test]
+fn the_last_error_is_the_reason_of_a_trap() {
+    let said = |level: u32| {
+        let body = format!(
+            "(call $log (i32.const {level}) (i32.const 1024) (i32.const 5)) \
+             (call $log (i32.const 1) (i32.const 1030) (i32.const 6)) unreachable"
+        );
+        logged(&body).1.unwrap_err().to_string()
+    };
+    assert!(said(3).starts_with("the policy was tried, and it panicked: first; "), "{}", said(3));
+    assert!(said(2).starts_with("the policy was tried, and it panicked; "), "{}", said(2));
+}

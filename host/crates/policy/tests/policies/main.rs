@@ -3,6 +3,7 @@
 
 mod built_in;
 mod busy;
+mod failing;
 mod guest;
 mod limits;
 mod load;
