@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use cache_registry_upstream::Access;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -151,8 +150,12 @@ impl Bed {
 
     /// A page of the admin port of a replica of the webhook.
     pub async fn webhook_admin(&self, replica: u8, path: &str) -> Result<Answer> {
-        let stream = TcpStream::connect(webhook_admin(self.network, replica)).await?;
-        exchange::get(stream, path, &[]).await
+        exchange::page(self.webhook_admin_address(replica), path).await
+    }
+
+    /// Where that port is.
+    pub fn webhook_admin_address(&self, replica: u8) -> SocketAddr {
+        webhook_admin(self.network, replica)
     }
 
     /// A registry that asks for a password, which is not started yet.

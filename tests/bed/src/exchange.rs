@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -27,6 +28,11 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
+}
+
+/// `GET` of a path at an address, the body read to its end.
+pub async fn page(address: SocketAddr, path: &str) -> Result<Answer> {
+    get(TcpStream::connect(address).await?, path, &[]).await
 }
 
 /// `GET` of a path on an open connection, the body read to its end.

@@ -42,7 +42,7 @@ pub use certificates::{Authority, CertificateFiles};
 pub use containerd::Containerd;
 pub use control_plane::ControlPlane;
 pub use cri::{Image, ImageService};
-pub use exchange::Answer;
+pub use exchange::{Answer, page};
 pub use network::{IpVersion, Namespace, Network};
 pub use node::{Node, Pull};
 pub use node_traffic::NodeTraffic;

@@ -139,6 +139,17 @@ impl<'a> PolicyMaps<'a> {
         self.row(name, &format!("refused ({reason})"), |row| row["lastError"]["reason"] == reason).await
     }
 
+    /// The same for one that takes a while to be compiled.
+    pub async fn in_force_within(self, name: &str, bound: Duration) -> Result<Value> {
+        let origin = format!("configmap/{name}");
+        until(format!("{name} to be in force"), bound, async || {
+            let row = self.shown(0).await?.into_iter().find(|row| row["origin"] == origin);
+            let row = row.context("there is nothing of it")?;
+            if row["state"] == "in-force" { Ok(Some(row)) } else { bail!("it is {row}") }
+        })
+        .await
+    }
+
     async fn row(self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
         let origin = format!("configmap/{name}");
         let is_it = |row: &&Value| row["origin"] == origin && is_so(row);

@@ -1,12 +1,13 @@
 //! Policies of `ConfigMap`s: what a person brings with kubectl is what the next pod follows, and what is wrong is told.
 
+use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cache_registry_api::labels::IMAGES_ANNOTATION;
 use cache_registry_api::{ImagesAnnotation, Outcome};
-use cache_registry_bed::{Bed, NAMESPACE, Options, POLICY_PULL_SECRET, PRIVATE_REGISTRY, image_of, pod, until};
+use cache_registry_bed::{Bed, NAMESPACE, Options, POLICY_PULL_SECRET, PRIVATE_REGISTRY, image_of, page, pod, until};
 use cache_registry_e2e::{PolicyMaps, WebhookConnection, note, review_of, run, tests};
 use cache_registry_guests::{Answer, filter, filter_answering};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -27,6 +28,7 @@ fn main() -> Result<ExitCode> {
             priority_decides_who_is_asked_first,
             two_replicas_come_to_the_same_set_and_tell_it_once,
             the_set_stays_while_the_api_server_is_gone,
+            a_webhook_that_starts_without_the_api_server_waits_for_it,
             a_policy_that_traps_leaves_the_pod_as_it_is_and_is_told,
             a_policy_that_traps_is_passed_over_where_that_is_asked_for,
             a_policy_comes_from_a_private_registry_by_tag_and_by_digest,
@@ -213,6 +215,29 @@ async fn the_set_stays_while_the_api_server_is_gone(bed: &mut Bed) -> Result<()>
     })
     .await?;
     note!("a change was in force {} ms after the API server came back", answered.elapsed().as_millis());
+    Ok(())
+}
+
+async fn a_webhook_that_starts_without_the_api_server_waits_for_it(bed: &mut Bed) -> Result<()> {
+    cleared(bed).await?.bring("mine", &ignoring("mine")).await?;
+    bed.webhook.kill().await?;
+    bed.control_plane.api_server.kill().await?;
+    let (log, admin) = (bed.webhook.log_file(), bed.webhook_admin_address(0));
+    let (webhook, plane) = (&mut bed.webhook, &mut bed.control_plane);
+    let before = fs::read_to_string(&log)?.len();
+    let coming_back = async {
+        until("the webhook to miss it", Duration::from_secs(20), async || {
+            let log = fs::read_to_string(&log)?;
+            Ok(log[before..].contains("until the API server answers again").then_some(()))
+        })
+        .await?;
+        let ready = page(admin, "/ready").await?;
+        assert_eq!(ready.status, 503);
+        assert_eq!(&*ready.body, b"waiting for the policies of ConfigMaps\n");
+        plane.start_api_server().await
+    };
+    tokio::try_join!(webhook.start(), coming_back)?;
+    assert_eq!(becomes(bed, "ready-at-last").await?, Err("mine".to_owned()));
     Ok(())
 }
 

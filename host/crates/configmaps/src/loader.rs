@@ -7,11 +7,12 @@ use tokio::task;
 
 use crate::{Refusal, decompress};
 
-/// Decompresses, compiles and checks, on threads that may block, a few policies at once. A handle.
+/// Decompresses, compiles and checks, on threads that may block. A handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Loader {
     engine: Engine,
-    turns: Arc<Semaphore>,
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
 }
 
 /// The code of a policy.
@@ -25,18 +26,30 @@ pub(crate) enum Code {
     Component(Component),
 }
 
-/// How many policies are loaded at once. One that takes long to compile must not keep others waiting, and a crowd must
-/// not take all of the memory.
-const AT_ONCE: usize = 4;
+/// What a `ConfigMap` can hold is small; registries have interpreters of many megabytes.
+const SMALL: usize = 1 << 20;
+
+/// How many small and how many large components are in memory to be compiled. The large ones wait apart, because they
+/// take long.
+const SMALL_AT_ONCE: usize = 16;
+const LARGE_AT_ONCE: usize = 2;
 
 impl Loader {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        let turns = |count| Arc::new(Semaphore::new(count));
+        Self { engine, small: turns(SMALL_AT_ONCE), large: turns(LARGE_AT_ONCE) }
     }
 
     /// Makes a policy. Dropped before it is its turn, it does nothing.
     pub(crate) async fn load(&self, name: &str, code: Code, settings: &str) -> Result<Arc<Policy>, Refusal> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = match &code {
+            Code::Bytes(bytes) => {
+                let turns = if bytes.len() > SMALL { &self.large } else { &self.small };
+                Some(Arc::clone(turns).acquire_owned().await)
+            }
+            // There is nothing to compile.
+            Code::BuiltIn(_) | Code::Component(_) => None,
+        };
         let (engine, name, settings) = (self.engine.clone(), name.to_owned(), settings.to_owned());
         off_the_request_path(move || {
             // Until it is done, which may be after whoever asked for it has lost interest.

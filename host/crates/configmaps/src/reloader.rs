@@ -488,7 +488,10 @@ mod tests {
         // A change of nothing that a policy is made of.
         bench.apply(&filter("a", "3", 2_000_000)).await;
         bench.told_nothing().await;
-        bench.bring(Event::Delete(DeserializeGuard(Ok(filter("a", "4", 0))))).await;
+        // What was wrong with the version before is not told again of the next one.
+        bench.apply(&filter("a", "4", 1)).await;
+        assert_eq!(bench.told().await.0, News::Loaded);
+        bench.bring(Event::Delete(DeserializeGuard(Ok(filter("a", "5", 0))))).await;
         bench.becomes(&BUILT_IN).await;
     }
 
