@@ -105,12 +105,7 @@ impl FromStr for Reference {
             ));
         }
         let tag = tag.or(if digest.is_none() { Some("latest") } else { None });
-        Ok(Self {
-            registry,
-            repository,
-            tag: tag.map(ToOwned::to_owned),
-            digest,
-        })
+        Ok(Self { registry, repository, tag: tag.map(ToOwned::to_owned), digest })
     }
 }
 

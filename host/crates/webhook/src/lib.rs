@@ -15,7 +15,7 @@
 //! is not understood. What is not a review at all gets an HTTP error with the reason, which the API server logs, and
 //! which by `failurePolicy: Ignore` leaves the pod alone too.
 //!
-//! [`explain`] takes the same way without HTTP, for people who want to know what would be answered and why.
+//! [`explain()`] takes the same way without HTTP, for people who want to know what would be answered and why.
 //!
 //! [`Server`] is the HTTPS around it: on `axum-server`, which swaps the whole TLS configuration for new handshakes, so
 //! that a changed certificate is served without a connection being closed.
