@@ -150,12 +150,7 @@ impl Bed {
 
     /// A page of the admin port of a replica of the webhook.
     pub async fn webhook_admin(&self, replica: u8, path: &str) -> Result<Answer> {
-        exchange::page(self.webhook_admin_address(replica), path).await
-    }
-
-    /// Where that port is.
-    pub fn webhook_admin_address(&self, replica: u8) -> SocketAddr {
-        webhook_admin(self.network, replica)
+        exchange::page(webhook_admin(self.network, replica), path).await
     }
 
     /// A registry that asks for a password, which is not started yet.

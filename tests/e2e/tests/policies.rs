@@ -222,7 +222,7 @@ async fn a_webhook_that_starts_without_the_api_server_waits_for_it(bed: &mut Bed
     cleared(bed).await?.bring("mine", &ignoring("mine")).await?;
     bed.webhook.kill().await?;
     bed.control_plane.api_server.kill().await?;
-    let (log, admin) = (bed.webhook.log_file(), bed.webhook_admin_address(0));
+    let (log, admin) = (bed.webhook.log_file(), bed.webhook_admin_address());
     let (webhook, plane) = (&mut bed.webhook, &mut bed.control_plane);
     let before = fs::read_to_string(&log)?.len();
     let coming_back = async {
