@@ -29,6 +29,17 @@ pub fn component(interfaces: &[&str], fields: &str) -> Vec<u8> {
 pub fn encode(world: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit")).unwrap();
+    encode_in(resolve, world, module)
+}
+
+/// The same, where the contract is a text.
+pub fn encode_by(contract: &str, world: &str, module: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    resolve.push_str("contract.wit", contract).unwrap();
+    encode_in(resolve, world, module)
+}
+
+fn encode_in(mut resolve: Resolve, world: &str, module: &str) -> Vec<u8> {
     let package = resolve.push_str("guest.wit", world).unwrap();
     let world = resolve.select_world(&[package], None).unwrap();
     let mut module = wat::parse_str(module).unwrap();
