@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 pub use document::{Reader, Step, shows, steps};
 pub use images::{Published, publish, publish_large};
-pub use policy_maps::PolicyMaps;
+pub use policy_maps::{PolicyMaps, TRIED_IMAGE, next_pod, outcome_of};
 pub use registry_data::{blob_file, content_digest};
 pub use stage::Stage;
 pub use webhook_client::{WebhookConnection, review_of};

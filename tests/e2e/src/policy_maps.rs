@@ -4,8 +4,10 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use cache_registry_api::labels::{POLICY_LABEL, POLICY_VALUE};
-use cache_registry_bed::{Bed, NAMESPACE, until};
+use cache_registry_api::labels::{IMAGES_ANNOTATION, POLICY_LABEL, POLICY_VALUE};
+use cache_registry_api::{ImagesAnnotation, Outcome};
+use cache_registry_bed::{Bed, NAMESPACE, image_of, until};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -199,6 +201,27 @@ impl<'a> PolicyMaps<'a> {
         fs::write(&path, bytes)?;
         Ok(path)
     }
+}
+
+/// The image of the pods that are tried.
+pub const TRIED_IMAGE: &str = "nginx:1.27";
+
+/// What the API server stores of a new pod in the namespace `default`: its image where that was rewritten, and else why
+/// it was not.
+pub async fn next_pod(bed: &Bed, name: &str) -> Result<Result<String, String>> {
+    let stored = bed.objects().create_pod(name, TRIED_IMAGE).await?;
+    let annotation = stored.annotations().get(IMAGES_ANNOTATION).context("the webhook was not asked")?;
+    outcome_of(annotation, image_of(&stored, "main")?)
+}
+
+/// What the record of a pod's one image says: that it is `image`, or why it was left alone.
+pub fn outcome_of(annotation: &str, image: &str) -> Result<Result<String, String>> {
+    let images: ImagesAnnotation = annotation.parse()?;
+    let entry = images.0.values().next().context("no image")?;
+    Ok(match &entry.outcome {
+        Outcome::LeftAlone(reason) => Err(reason.clone()),
+        Outcome::Rewritten(_) => Ok(image.to_owned()),
+    })
 }
 
 /// Runs a program to its end, which has to be a good one.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cache_registry_api::labels::IMAGES_ANNOTATION;
-use cache_registry_api::{ImagesAnnotation, Outcome};
 use cache_registry_bed::{Bed, NAMESPACE, Options, POLICY_PULL_SECRET, PRIVATE_REGISTRY, image_of, page, pod, until};
-use cache_registry_e2e::{PolicyMaps, WebhookConnection, note, review_of, run, tests};
+use cache_registry_e2e::{
+    PolicyMaps, TRIED_IMAGE, WebhookConnection, next_pod, note, outcome_of, review_of, run, tests,
+};
 use cache_registry_guests::{Answer, filter, filter_answering};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -38,30 +39,29 @@ fn main() -> Result<ExitCode> {
     )
 }
 
-const IMAGE: &str = "nginx:1.27";
 const REWRITTEN: &str = "localhost:7439/docker.io/library/nginx:1.27";
 
 async fn a_label_is_what_makes_a_policy_of_a_configmap(bed: &mut Bed) -> Result<()> {
     let policies = cleared(bed).await?;
     policies.create("mine", &ignoring("because I say so")).await?;
-    assert_eq!(becomes(bed, "unlabelled").await?, Ok(REWRITTEN.to_owned()));
+    assert_eq!(next_pod(bed, "unlabelled").await?, Ok(REWRITTEN.to_owned()));
 
     policies.label("mine").await?;
     let row = policies.in_force("mine").await?;
     assert_eq!((&row["name"], &row["priority"], &row["filters"]), (&json!("mine"), &json!(0), &json!(true)));
-    assert_eq!(becomes(bed, "labelled").await?, Err("because I say so".to_owned()));
+    assert_eq!(next_pod(bed, "labelled").await?, Err("because I say so".to_owned()));
     policies.described("mine", "PolicyLoaded").await?;
 
     policies.kubectl(&["label", "configmap", "mine", "cache-registry.enix.io/policy-"]).await?;
     policies.gone("mine").await?;
-    assert_eq!(becomes(bed, "unlabelled-again").await?, Ok(REWRITTEN.to_owned()));
+    assert_eq!(next_pod(bed, "unlabelled-again").await?, Ok(REWRITTEN.to_owned()));
 
     policies.label("mine").await?;
     policies.in_force("mine").await?;
-    assert_eq!(becomes(bed, "labelled-again").await?, Err("because I say so".to_owned()));
+    assert_eq!(next_pod(bed, "labelled-again").await?, Err("because I say so".to_owned()));
     policies.delete("mine").await?;
     policies.gone("mine").await?;
-    assert_eq!(becomes(bed, "deleted").await?, Ok(REWRITTEN.to_owned()));
+    assert_eq!(next_pod(bed, "deleted").await?, Ok(REWRITTEN.to_owned()));
     Ok(())
 }
 
@@ -71,7 +71,7 @@ async fn changed_settings_are_in_force_within_a_second(bed: &mut Bed) -> Result<
     policies.set("told", &json!({ "settings": "a: 0\n" })).await?;
     policies.label("told").await?;
     policies.in_force("told").await?;
-    assert_eq!(becomes(bed, "before").await?, Err(r#"{"a":0}"#.to_owned()));
+    assert_eq!(next_pod(bed, "before").await?, Err(r#"{"a":0}"#.to_owned()));
 
     let mut webhook = WebhookConnection::open(bed).await?;
     let mut slowest = Duration::ZERO;
@@ -104,7 +104,7 @@ async fn a_broken_version_leaves_the_old_rule_and_kubectl_describe_says_why(bed:
         policies.replace("mine", &bytes).await?;
         let row = policies.refused("mine", reason).await?;
         assert_eq!(row["state"], "in-force");
-        assert_eq!(becomes(bed, reason).await?, Err("the rule that was right".to_owned()));
+        assert_eq!(next_pod(bed, reason).await?, Err("the rule that was right".to_owned()));
         let described = policies.described("mine", words).await?;
         ensure!(described.contains("PolicyRefused") && described.contains("stays in force"), "{described}");
     }
@@ -113,7 +113,7 @@ async fn a_broken_version_leaves_the_old_rule_and_kubectl_describe_says_why(bed:
     policies.set("mine", &json!({ "onError": null })).await?;
     policies.replace("mine", &ignoring("the next rule")).await?;
     policies.in_force("mine").await?;
-    assert_eq!(becomes(bed, "mended").await?, Err("the next rule".to_owned()));
+    assert_eq!(next_pod(bed, "mended").await?, Err("the next rule".to_owned()));
     Ok(())
 }
 
@@ -131,7 +131,7 @@ async fn a_webhook_that_finds_a_broken_policy_starts_and_says_so(bed: &mut Bed) 
     let expected =
         [("good", "in-force"), ("default-filter", "in-force"), ("default-rewrite", "in-force"), ("wrong", "refused")];
     assert_eq!(states, expected.map(|(name, state)| (json!(name), json!(state))));
-    assert_eq!(becomes(bed, "restarted").await?, Err("good".to_owned()));
+    assert_eq!(next_pod(bed, "restarted").await?, Err("good".to_owned()));
     Ok(())
 }
 
@@ -139,14 +139,14 @@ async fn a_built_in_policy_is_switched_off_and_on(bed: &mut Bed) -> Result<()> {
     let policies = cleared(bed).await?;
     policies.apply("no-filter", &json!({ "builtIn": "default-filter", "enabled": "false" })).await?;
     policies.becomes(0, "one policy", |rows| in_force(rows) == ["default-rewrite"]).await?;
-    assert_eq!(becomes(bed, "no-filter").await?, Err("no policy asks for it to be cached".to_owned()));
+    assert_eq!(next_pod(bed, "no-filter").await?, Err("no policy asks for it to be cached".to_owned()));
     // Another ConfigMap for the same has nothing to say.
     policies.apply("second", &json!({ "builtIn": "default-filter" })).await?;
     policies.refused("second", "clash").await?;
     policies.described("second", "the ConfigMap no-filter").await?;
     policies.delete("no-filter").await?;
     policies.in_force("second").await?;
-    assert_eq!(becomes(bed, "with-filter").await?, Ok(REWRITTEN.to_owned()));
+    assert_eq!(next_pod(bed, "with-filter").await?, Ok(REWRITTEN.to_owned()));
     Ok(())
 }
 
@@ -154,13 +154,13 @@ async fn priority_decides_who_is_asked_first(bed: &mut Bed) -> Result<()> {
     let policies = cleared(bed).await?;
     policies.bring("a", &ignoring("a")).await?;
     policies.bring("b", &ignoring("b")).await?;
-    assert_eq!(becomes(bed, "by-name").await?, Err("a".to_owned()));
+    assert_eq!(next_pod(bed, "by-name").await?, Err("a".to_owned()));
     policies.set("b", &json!({ "priority": "-1" })).await?;
     policies.becomes(0, "b first", |rows| in_force(rows)[..2] == ["b", "a"]).await?;
-    assert_eq!(becomes(bed, "by-priority").await?, Err("b".to_owned()));
+    assert_eq!(next_pod(bed, "by-priority").await?, Err("b".to_owned()));
     policies.set("b", &json!({ "enabled": "false" })).await?;
     policies.becomes(0, "a alone", |rows| in_force(rows)[..2] == ["a", "default-filter"]).await?;
-    assert_eq!(becomes(bed, "switched-off").await?, Err("a".to_owned()));
+    assert_eq!(next_pod(bed, "switched-off").await?, Err("a".to_owned()));
     Ok(())
 }
 
@@ -237,17 +237,17 @@ async fn a_webhook_that_starts_without_the_api_server_waits_for_it(bed: &mut Bed
         plane.start_api_server().await
     };
     tokio::try_join!(webhook.start(), coming_back)?;
-    assert_eq!(becomes(bed, "ready-at-last").await?, Err("mine".to_owned()));
+    assert_eq!(next_pod(bed, "ready-at-last").await?, Err("mine".to_owned()));
     Ok(())
 }
 
 async fn a_policy_that_traps_leaves_the_pod_as_it_is_and_is_told(bed: &mut Bed) -> Result<()> {
     let policies = cleared(bed).await?;
     policies.bring("trapping", &filter("unreachable")).await?;
-    let said = policies.create_pod("trapped", IMAGE).await?;
+    let said = policies.create_pod("trapped", TRIED_IMAGE).await?;
     ensure!(said.contains("Warning") && said.contains("policy trapping"), "{said:?}");
     let stored = bed.objects().pods().get("trapped").await?;
-    assert_eq!(image_of(&stored, "trapped")?, IMAGE);
+    assert_eq!(image_of(&stored, "trapped")?, TRIED_IMAGE);
     let described = policies.described("trapping", "PolicyFailed").await?;
     ensure!(described.contains("the image was left as it is"), "{described}");
 
@@ -270,7 +270,7 @@ async fn a_policy_that_traps_is_passed_over_where_that_is_asked_for(bed: &mut Be
     policies.set("passing", &json!({ "onError": "pass" })).await?;
     policies.label("passing").await?;
     assert_eq!(policies.in_force("passing").await?["onError"], "pass");
-    let said = policies.create_pod("passed", IMAGE).await?;
+    let said = policies.create_pod("passed", TRIED_IMAGE).await?;
     ensure!(said.contains("policy passing"), "{said:?}");
     assert_eq!(image_of(&bed.objects().pods().get("passed").await?, "passed")?, REWRITTEN);
     policies.described("passing", "the next policy was asked").await?;
@@ -298,17 +298,17 @@ async fn a_policy_comes_from_a_private_registry_by_tag_and_by_digest(bed: &mut B
     policies.set("mine", &json!({ "pullSecret": POLICY_PULL_SECRET })).await?;
     let row = policies.in_force("mine").await?;
     assert_eq!((&row["image"]["reference"], &row["image"]["digest"]), (&json!(reference), &json!(first)));
-    assert_eq!(becomes(bed, "by-tag").await?, Err("first".to_owned()));
+    assert_eq!(next_pod(bed, "by-tag").await?, Err("first".to_owned()));
 
     // The tag moves.
     let second = policies.push(&ignoring("second"), &reference, &config).await?;
     policies.becomes(0, "the new digest", |rows| rows[0]["image"]["digest"] == second).await?;
-    assert_eq!(becomes(bed, "tag-moved").await?, Err("second".to_owned()));
+    assert_eq!(next_pod(bed, "tag-moved").await?, Err("second".to_owned()));
 
     // The registry goes: what was pulled stays, and can be told something else.
     registry.part.kill().await?;
     policies.refused("mine", "image-unreachable").await?;
-    assert_eq!(becomes(bed, "registry-gone").await?, Err("second".to_owned()));
+    assert_eq!(next_pod(bed, "registry-gone").await?, Err("second".to_owned()));
     policies.set("mine", &json!({ "priority": "-3" })).await?;
     policies.becomes(0, "the new priority", |rows| rows[0]["priority"] == -3).await?;
 
@@ -317,12 +317,12 @@ async fn a_policy_comes_from_a_private_registry_by_tag_and_by_digest(bed: &mut B
     bed.webhook.start().await?;
     let policies = PolicyMaps::of(bed);
     policies.refused("mine", "image-unreachable").await?;
-    assert_eq!(becomes(bed, "started-without").await?, Ok(REWRITTEN.to_owned()));
+    assert_eq!(next_pod(bed, "started-without").await?, Ok(REWRITTEN.to_owned()));
     registry.part.start().await?;
     let by_digest = format!("{PRIVATE_REGISTRY}/policies/mine@{first}");
     policies.set("mine", &json!({ "image": by_digest })).await?;
     assert_eq!(policies.in_force("mine").await?["image"]["digest"], first);
-    assert_eq!(becomes(bed, "by-digest").await?, Err("first".to_owned()));
+    assert_eq!(next_pod(bed, "by-digest").await?, Err("first".to_owned()));
     registry.part.kill().await?;
     Ok(())
 }
@@ -345,7 +345,7 @@ async fn nothing_breaks_where_no_events_may_be_written(bed: &mut Bed) -> Result<
         policies.bring("mine", &ignoring("quietly")).await?;
         policies.replace("mine", b"no wasm").await?;
         policies.refused("mine", "not-wasm").await?;
-        assert_eq!(becomes(bed, "no-events").await?, Err("quietly".to_owned()));
+        assert_eq!(next_pod(bed, "no-events").await?, Err("quietly".to_owned()));
         until("the log to say so", Duration::from_secs(10), async || {
             Ok(bed.webhook.log().contains("no Events: this ServiceAccount may not create them").then_some(()))
         })
@@ -382,16 +382,9 @@ fn telling_its_settings() -> Vec<u8> {
     )
 }
 
-/// What the API server stores of a new pod: its image where that was rewritten, and else why it was not.
-async fn becomes(bed: &Bed, name: &str) -> Result<Result<String, String>> {
-    let stored: Pod = bed.objects().create_pod(name, IMAGE).await?;
-    let annotation = stored.annotations().get(IMAGES_ANNOTATION).context("the webhook was not asked")?;
-    outcome(annotation, image_of(&stored, "main")?)
-}
-
 /// What the webhook answers when it is asked without the API server.
 async fn decided(webhook: &mut WebhookConnection) -> Result<Result<String, String>> {
-    let review = review_of(&pod("reviewed", &json!([{ "name": "main", "image": IMAGE }])));
+    let review = review_of(&pod("reviewed", &json!([{ "name": "main", "image": TRIED_IMAGE }])));
     let (status, answer) = webhook.review(&review).await?;
     ensure!(status == 200, "{status}: {answer}");
     let patch = answer["response"]["patch"].as_str().context("no patch")?;
@@ -399,16 +392,7 @@ async fn decided(webhook: &mut WebhookConnection) -> Result<Result<String, Strin
     let patch: Vec<Value> = serde_json::from_slice(&patch.0)?;
     let annotations = patch.iter().find(|operation| operation["path"] == "/metadata/annotations");
     let annotation = annotations.and_then(|operation| operation["value"][IMAGES_ANNOTATION].as_str());
-    outcome(annotation.context("no annotation")?, REWRITTEN)
-}
-
-fn outcome(annotation: &str, image: &str) -> Result<Result<String, String>> {
-    let images: ImagesAnnotation = annotation.parse()?;
-    let entry = images.0.values().next().context("no image")?;
-    Ok(match &entry.outcome {
-        Outcome::LeftAlone(reason) => Err(reason.clone()),
-        Outcome::Rewritten(_) => Ok(image.to_owned()),
-    })
+    outcome_of(annotation.context("no annotation")?, REWRITTEN)
 }
 
 /// The Events about a `ConfigMap` that is there now.

@@ -135,12 +135,12 @@ impl<R: PolicyRegistry> Follower<R> {
 
     /// What the reference names now; `None` where that is what is held.
     async fn look(&self, image: &Image, held: Option<&Held>) -> Result<Option<(String, Bytes)>, NotFetched> {
-        let is_held = |digest: &str| held.is_some_and(|held| held.digest == digest);
-        if held.is_some() && is_held(&self.registry.digest(image).await?) {
+        if let Some(held) = held
+            && held.digest == self.registry.digest(image).await?
+        {
             return Ok(None);
         }
-        let (digest, component) = self.registry.pull(image).await?;
-        Ok(if is_held(&digest) { None } else { Some((digest, component)) })
+        self.registry.pull(image).await.map(Some)
     }
 
     async fn load_image(&self, declaration: &Declaration, image: &Image, digest: String, code: Code) -> Held {
