@@ -1,7 +1,7 @@
 //! Who asks: passwords and identity tokens, where they go and where they do not.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::response::Response;
 use cache_registry_core::{Hasher, Reason};
@@ -154,6 +154,28 @@ async fn a_password_is_sent_when_it_is_asked_for_and_from_then_on() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_no_longer_right_is_sent_once() {
+    let is_right = Arc::new(AtomicBool::new(true));
+    let right = Arc::clone(&is_right);
+    let server =
+        Server::start(
+            move |parts| {
+                if right.load(Ordering::SeqCst) && basic(parts) { answer(404, "") } else { wants_password() }
+            },
+        )
+        .await;
+    let connections = connections(&server.url);
+    head(&connections, someone()).await.unwrap();
+    let before = server.seen().len();
+    is_right.store(false, Ordering::SeqCst);
+
+    let error = head(&connections, someone()).await.unwrap_err();
+
+    assert!(error.to_string().contains("refuses the credentials"), "{error}");
+    assert_eq!(server.seen().len(), before + 1);
+}
+
+#[tokio::test]
 async fn a_password_does_not_follow_a_redirect() {
     let store = Server::start(|_| wants_password()).await;
     let location = store.url.join("/blob").unwrap();
@@ -185,6 +207,28 @@ async fn a_password_does_not_follow_a_redirect() {
     assert!(store.seen().iter().all(|seen| seen.authorization.is_none()), "{:?}", store.seen());
     let told: Vec<_> = other.seen().into_iter().filter_map(|seen| seen.authorization).collect();
     assert_eq!(told, [] as [String; 0]);
+}
+
+#[tokio::test]
+async fn a_store_has_no_token_service() {
+    let store = Server::start(|parts| match parts.uri.path() {
+        "/token" => answer(200, r#"{"token":"t"}"#),
+        _ => wants_token(&format!("http://{}/token", parts.headers["host"].to_str().unwrap())),
+    })
+    .await;
+    let location = store.url.join("/blob").unwrap();
+    let registry = Server::start(move |_| answer_with(307, &[("location", location.as_str())], "")).await;
+    let file = format!(
+        "registries:\n  docker.io:\n    endpoint: {}\n  {}:\n    plainHttp: true\n",
+        registry.url,
+        store.host()
+    );
+    let repository = connections_by(&file).upstream_as("docker.io", "library/x", someone());
+
+    let error = repository.get(&Object::Blob(Hasher::sha256(b"")), &GetOptions::default()).await.unwrap_err();
+
+    assert!(error.to_string().contains("sent the request on to a store that refuses it"), "{error}");
+    assert_eq!((store.count(&Method::GET, "/blob"), store.count(&Method::GET, "/token")), (1, 0));
 }
 
 #[rstest]
