@@ -34,7 +34,7 @@ image: toolchain ## The container image, without a container engine: target/imag
 	@tests/tools/packages.sh cmake musl-tools
 	@image/pack.sh
 
-fuzz: toolchain ## Each fuzz target for a short while (SECONDS_EACH=20), from the corpus that is checked in
+fuzz: toolchain ## Each fuzz target for a short while (SECONDS_EACH=20, or RUNS_EACH), from the corpus that is checked in
 	@tests/fuzz/run.sh
 
 lint: toolchain ## Formatting, clippy, licences and advisories, generated files

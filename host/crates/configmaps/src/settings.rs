@@ -203,6 +203,12 @@ mod tests {
         }
     }
 
+    /// What the fuzzer found: without care a number changes in its last digit each time that it is read.
+    #[test]
+    fn a_number_stays_what_it_is() {
+        assert_eq!(settings_json("1.1111111111111111e+21").unwrap(), "1.1111111111111111e+21");
+    }
+
     #[test]
     fn aliases_cannot_expand_to_more() {
         let mut nested = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
