@@ -63,13 +63,14 @@ fn a_line_has_the_policys_name_and_level_and_is_one_line() {
     assert!(log.contains(r#"policy="guest" said="first\nsecond""#), "{log}");
 }
 
+/// A policy that runs out of time is tried three times: the machine may have been busy.
 #[test]
-fn a_flood_is_cut_off_and_then_runs_out_of_time() {
+fn a_flood_is_cut_off_and_runs_out_of_time_in_every_trial() {
     let (log, loaded) = logged("(loop $more (call $log (i32.const 1) (i32.const 1024) (i32.const 12)) (br $more))");
     let error = loaded.unwrap_err().to_string();
     assert!(error.starts_with("the policy was tried, and it took longer than 200ms"), "{error}");
     assert!(log.len() < 64 << 10, "{} bytes", log.len());
-    assert_eq!(log.matches("the rest is dropped").count(), 1, "{log}");
+    assert_eq!(log.matches("the rest is dropped").count(), 3, "{log}");
 }
 
 #[test]
