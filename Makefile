@@ -46,5 +46,8 @@ lint: toolchain ## Formatting, clippy, licences and advisories, generated files
 toolchain: # What rust-toolchain.toml names; quick where it is there
 	@rustup show active-toolchain >/dev/null 2>&1 && rustup target list --installed | grep -q wasm32-unknown-unknown || rustup toolchain install
 
+tools: packages # The programs of the test bed, in Go; the first time takes 10 to 20 minutes
+	@tests/tools/build.sh
+
 packages: # The Debian packages of the test bed
 	@tests/tools/packages.sh

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1::SendRequest;
 use tokio::time::sleep_until;
 
 use crate::load::{Load, on_a_thread};
@@ -27,7 +29,7 @@ pub(crate) enum Stop {
 /// What became of one request.
 #[derive(Debug)]
 pub(crate) struct Answered<T> {
-    /// From when it was due to the end of its answer.
+    /// From when it was due, or sent where this program was late, to the end of its answer.
     pub(crate) latency: Duration,
     /// What was read of the answer; `None` where there was none, or not the right one.
     pub(crate) read: Option<T>,
@@ -55,12 +57,16 @@ impl Paced {
     {
         let connections = u32::try_from(self.load.connections)?;
         let between = Duration::from_secs(1) * connections / self.per_second;
+        let mut senders = Vec::new();
+        for _ in 0..connections {
+            senders.push(self.load.connect().await?);
+        }
         let begun = Instant::now();
         let mut tasks = Vec::new();
-        for number in 0..connections {
+        for (number, sender) in (0..).zip(senders) {
             let (paced, read) = (self.clone(), Arc::clone(&read));
             let first = begun + between * number / connections;
-            tasks.push(tokio::spawn(async move { paced.one(begun, first, between, &*read).await }));
+            tasks.push(tokio::spawn(async move { paced.one(sender, begun, first, between, &*read).await }));
         }
         let mut answered = Vec::new();
         for task in tasks {
@@ -71,23 +77,26 @@ impl Paced {
 
     async fn one<T>(
         &self,
+        mut sender: SendRequest<Full<Bytes>>,
         begun: Instant,
         first: Instant,
         between: Duration,
         read: &(impl Fn(&Bytes) -> Option<T> + Sync),
     ) -> Result<Vec<Answered<T>>> {
-        let mut sender = self.load.connect().await?;
         let mut answered = Vec::new();
         let mut due = first;
         while !self.stop.reached(begun, due) {
+            let waits = Instant::now() < due;
             sleep_until(due.into()).await;
+            // A timer of this program that is late is no fault of the server's; an answer before this one that was, is.
+            let from = if waits { Instant::now() } else { due };
             let body = self.load.ask(&mut sender).await;
             let at = Instant::now();
             let read = body.ok().and_then(|body| read(&body));
             if read.is_none() {
                 sender = self.load.connect().await?;
             }
-            answered.push(Answered { latency: at.saturating_duration_since(due), read });
+            answered.push(Answered { latency: at.saturating_duration_since(from), read });
             due += between;
         }
         Ok(answered)
