@@ -2,10 +2,10 @@
 //! file.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 /// A program with its bed up.
 struct Running {
     process: Child,
+    /// What it goes on to say: nobody reads it, but without a reader it could not.
+    _output: BufReader<ChildStdout>,
     /// Where its bed is, and nothing else.
     temporary: TempDir,
     bridge: String,
@@ -51,12 +53,12 @@ impl Running {
     fn start(program: &str, up: &str) -> Result<Self> {
         let (shared, temporary) = (shared(), TempDir::new()?);
         let mut process = Command::new(program).env("TMPDIR", temporary.path()).stdout(Stdio::piped()).spawn()?;
-        let output = process.stdout.take().context("no output")?;
-        let is_up = BufReader::new(output).lines().map_while(Result::ok).any(|line| line.starts_with(up));
+        let mut output = BufReader::new(process.stdout.take().context("no output")?);
+        let is_up = output.by_ref().lines().map_while(Result::ok).any(|line| line.starts_with(up));
         ensure!(is_up, "{program} ended before its bed was up");
         let bridge = fs::read_to_string(folder(temporary.path())?.join("bridge"))?.trim().to_owned();
         ensure!(link(&bridge).exists() && !processes(temporary.path())?.is_empty(), "this test looks at nothing");
-        Ok(Self { process, temporary, bridge, shared })
+        Ok(Self { process, _output: output, temporary, bridge, shared })
     }
 
     /// The control groups of its nodes, in which pods are.
