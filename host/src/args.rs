@@ -79,11 +79,55 @@ pub(crate) struct Controllers {
     #[arg(long, env = "CACHE_REGISTRY_PARALLEL_COPIES", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) parallel_copies: u16,
     #[command(flatten)]
+    pub(crate) webhook_certificate: WebhookCertificate,
+    #[command(flatten)]
     pub(crate) registries: RegistriesFile,
     #[command(flatten)]
     pub(crate) node: Node,
     #[command(flatten)]
     pub(crate) admin: Admin,
+}
+
+/// The webhook's certificate, where the controllers make it.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WebhookCertificate {
+    /// Secret into which the webhook's certificate is put, and renewed; it has to exist. Without, none is made
+    #[arg(
+        long = "webhook-certificate-secret",
+        env = "CACHE_REGISTRY_WEBHOOK_CERTIFICATE_SECRET",
+        value_name = "NAME",
+        requires_all = ["service", "configuration"]
+    )]
+    pub(crate) secret: Option<String>,
+    /// The webhook's Service, by whose name the API server calls it
+    #[arg(long = "webhook-service", env = "CACHE_REGISTRY_WEBHOOK_SERVICE", value_name = "NAME", requires = "secret")]
+    pub(crate) service: Option<String>,
+    /// MutatingWebhookConfiguration whose caBundle is kept
+    #[arg(
+        long = "webhook-configuration",
+        env = "CACHE_REGISTRY_WEBHOOK_CONFIGURATION",
+        value_name = "NAME",
+        requires = "secret"
+    )]
+    pub(crate) configuration: Option<String>,
+    /// How long the certificate is valid: 90d, 24h; it is renewed when two thirds of that are over
+    #[arg(
+        long = "webhook-certificate-life",
+        env = "CACHE_REGISTRY_WEBHOOK_CERTIFICATE_LIFE",
+        value_name = "TIME",
+        default_value = "90d",
+        value_parser = time
+    )]
+    pub(crate) life: Duration,
+}
+
+impl WebhookCertificate {
+    /// What is wanted; `None` where no certificate is to be made.
+    pub(crate) fn wanted(self) -> Option<cache_registry_controllers::WebhookCertificate> {
+        let Self { secret, service, configuration, life } = self;
+        let (secret, service, configuration) = (secret?, service?, configuration?);
+        Some(cache_registry_controllers::WebhookCertificate { secret, service, configuration, life })
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -96,6 +140,10 @@ pub(crate) struct Proxy {
         default_values = ["127.0.0.1:7439", "[::1]:7439"]
     )]
     pub(crate) listen: Vec<SocketAddr>,
+    /// Lets the proxy that takes over listen on the same ports, the admin port among them, so that an upgrade leaves no
+    /// gap
+    #[arg(long, env = "CACHE_REGISTRY_SHARE_PORTS")]
+    pub(crate) share_ports: bool,
     /// The registry inside the cluster, which is asked first
     #[arg(long, env = "CACHE_REGISTRY_CACHE", value_name = "URL", value_parser = registry_url)]
     pub(crate) cache: Url,

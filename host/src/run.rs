@@ -8,7 +8,7 @@ use cache_registry_configmaps::ReloadableSet;
 use cache_registry_policy::{Engine, HostFacts};
 use cache_registry_proxy::Proxy;
 use cache_registry_registry::{Connections, Registries, Timeouts};
-use cache_registry_runtime::{Admin, Readiness, Shutdown, telemetry};
+use cache_registry_runtime::{Admin, Readiness, Sharing, Shutdown, telemetry};
 use cache_registry_webhook::Server;
 use prometheus_client::registry::Registry as Metrics;
 
@@ -58,7 +58,7 @@ async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
     let router = cache_registry_webhook::router(Arc::new(set.policies()), args.node.node_address, webhook_metrics);
     let ready = readiness.hold("the policies of ConfigMaps");
 
-    serve_admin(&args.admin, readiness, metrics, &shutdown, set.status().router()).await?;
+    serve_admin(&args.admin, Sharing::Alone, readiness, metrics, &shutdown, set.status().router())?;
     tracing::info!(address = %server.local_address()?, "answering admission reviews");
     let reloading = async {
         let done = cache_registry_configmaps::run(client, policies_config, set, connections, shutdown.clone(), ready);
@@ -84,10 +84,11 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         node_address: args.node.node_address,
         registry: args.registry,
         parallel_copies: args.parallel_copies.into(),
+        webhook_certificate: args.webhook_certificate.wanted(),
     };
     let controllers_metrics = cache_registry_controllers::Metrics::register(&mut metrics);
 
-    serve_admin(&args.admin, readiness.clone(), metrics, &shutdown, Router::new()).await?;
+    serve_admin(&args.admin, Sharing::Alone, readiness.clone(), metrics, &shutdown, Router::new())?;
     // Boxed: its state is tens of kilobytes, which every role's future would have.
     Box::pin(cache_registry_controllers::run(client, config, connections, shutdown, readiness, controllers_metrics))
         .await?;
@@ -102,9 +103,10 @@ async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
     let config = cache_registry_proxy::Config::new(args.cache, args.node.node_address);
     let connections = Connections::new(read_registries(&args.registries)?, config.timeouts())?;
     let proxy = Proxy::new(config, connections, cache_registry_proxy::Metrics::register(&mut metrics));
-    let listeners = cache_registry_proxy::listen(&args.listen).await?;
+    let sharing = if args.share_ports { Sharing::WithSuccessor } else { Sharing::Alone };
+    let listeners = cache_registry_proxy::listen(&args.listen, sharing)?;
 
-    serve_admin(&args.admin, Readiness::new(), metrics, &shutdown, Router::new()).await?;
+    serve_admin(&args.admin, sharing, Readiness::new(), metrics, &shutdown, Router::new())?;
     tracing::info!("answering pulls");
     cache_registry_proxy::serve(listeners, cache_registry_proxy::router(Arc::new(proxy)), shutdown).await;
     Ok(())
@@ -131,15 +133,15 @@ async fn api_server() -> anyhow::Result<kube::Client> {
 }
 
 /// Takes the admin port, and answers on it for as long as the process runs, with the role's own `pages` beside.
-async fn serve_admin(
+fn serve_admin(
     args: &args::Admin,
+    sharing: Sharing,
     readiness: Readiness,
     metrics: Metrics,
     shutdown: &Shutdown,
     pages: Router,
 ) -> anyhow::Result<()> {
-    let admin = Admin::bind(args.admin_listen, readiness, metrics)
-        .await
+    let admin = Admin::bind(args.admin_listen, sharing, readiness, metrics)
         .with_context(|| format!("listening on {} for probes and metrics", args.admin_listen))?;
     tokio::spawn(admin.with(pages).serve(shutdown.clone()));
     Ok(())

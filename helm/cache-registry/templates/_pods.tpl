@@ -74,14 +74,14 @@ resources:
   {{- toYaml .values.resources | nindent 2 }}
 {{- end }}
 
-{{- /* Probes on the admin port. */ -}}
+{{- /* Probes on the admin port, which is given. */ -}}
 {{- define "cache-registry.probes" -}}
 livenessProbe:
-  httpGet: { path: /live, port: admin }
+  httpGet: { path: /live, port: {{ . }} }
   periodSeconds: 20
   timeoutSeconds: 5
 readinessProbe:
-  httpGet: { path: /ready, port: admin }
+  httpGet: { path: /ready, port: {{ . }} }
   periodSeconds: 5
   timeoutSeconds: 5
 {{- end }}

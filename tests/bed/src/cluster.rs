@@ -162,6 +162,11 @@ impl Cluster {
         Objects::new(self.client())
     }
 
+    /// The binary under test.
+    pub fn cache_registry(&self) -> &Path {
+        self.tools.cache_registry()
+    }
+
     /// The folder with kubectl and helm, for a person to look around with.
     pub fn programs(&self) -> PathBuf {
         self.tools.path("")

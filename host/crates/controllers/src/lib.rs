@@ -1,4 +1,4 @@
-//! Pods to `CachedImage`s, `CachedImage`s to copies; one leader.
+//! Pods to `CachedImage`s, `CachedImage`s to copies, and the webhook's certificate; one leader.
 //!
 //! ```text
 //!  pods ──watch──▶ Usage: which pods use which images ──┐ a source without a CachedImage: create
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use cache_registry_core::NodeAddress;
 use cache_registry_registry::Connections;
 use cache_registry_runtime::{Readiness, Shutdown};
+use futures::future::OptionFuture;
 use kube::{Api, Client};
 use kube_runtime::{WatchStreamExt as _, watcher};
 use url::Url;
@@ -39,12 +40,15 @@ mod pod_sources;
 mod reconciler;
 mod tracked;
 mod usage;
+mod webhook_certificate;
 
 use cluster::Cluster;
 use copier::RegistryCopier;
 use lease::{Leadership, Times};
 pub use metrics::Metrics;
 use reconciler::Reconciler;
+use webhook_certificate::Keeper;
+pub use webhook_certificate::WebhookCertificate;
 
 /// Who writes, as the API server notes it beside every field.
 const FIELD_MANAGER: &str = "cache-registry";
@@ -69,6 +73,8 @@ pub struct Config {
     pub registry: Url,
     /// How many images are copied at once; at least one is.
     pub parallel_copies: usize,
+    /// The webhook's certificate, where it is to be made here.
+    pub webhook_certificate: Option<WebhookCertificate>,
 }
 
 /// Why the controllers ended before they were told to.
@@ -94,6 +100,8 @@ pub async fn run(
     let mut unreached = Some(readiness.hold("the API server"));
     let me = format!("{}_{:08x}", config.identity, fastrand::u32(..));
     let mut leadership = Leadership::new(client.clone(), &config.namespace, LEASE, me, Times::default());
+    let certificate =
+        config.webhook_certificate.map(|wanted| Keeper::new(&client, &config.namespace, wanted, metrics.clone()));
     let copier = Arc::new(RegistryCopier { connections, registry: config.registry.clone() });
     loop {
         tokio::select! {
@@ -114,6 +122,7 @@ pub async fn run(
             let images = watcher(Api::all(client.clone()), watcher::Config::default());
             tokio::select! {
                 () = leadership.keep() => Ended::Lost,
+                Some(never) = OptionFuture::from(certificate.as_ref().map(Keeper::run)) => match never {},
                 () = shutdown.wait() => Ended::Shutdown,
                 panicked = reconciler.run(pods.default_backoff(), images.default_backoff()) => Ended::Panicked(panicked),
             }

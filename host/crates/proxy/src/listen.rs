@@ -1,6 +1,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use cache_registry_runtime::Sharing;
 use tokio::net::TcpListener;
 
 /// Not among the kinds of [`io::ErrorKind`]: `EAFNOSUPPORT` of Linux, a kernel without IPv6.
@@ -8,10 +9,10 @@ const FAMILY_NOT_SUPPORTED: i32 = 97;
 
 /// Takes the addresses. A node without IPv6 has no `::1`, and there nothing resolves `localhost` to it: as long as
 /// another address was taken, that one is left out.
-pub async fn listen(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+pub fn listen(addresses: &[SocketAddr], sharing: Sharing) -> io::Result<Vec<TcpListener>> {
     let (mut listeners, mut missing) = (Vec::new(), None);
     for address in addresses {
-        match TcpListener::bind(address).await {
+        match cache_registry_runtime::listen(*address, sharing) {
             Ok(listener) => listeners.push(listener),
             Err(error) if is_absent(address, &error) => {
                 tracing::warn!(%address, %error, "this node has no IPv6; listening without");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use cache_registry_runtime::Shutdown;
-use futures::future::join_all;
+use futures::future::{FutureExt as _, join_all};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -68,6 +68,7 @@ pub(crate) async fn serve_allowing(
         _ = join_all(listeners.iter().map(|listener| server.accept(listener))) => {}
         () = shutdown.wait() => {}
     }
+    listeners.iter().for_each(|listener| server.take_waiting(listener));
     drop(listeners);
     let Server { graceful, over, .. } = server;
     tracing::info!(connections = graceful.count(), "draining");
@@ -91,14 +92,7 @@ impl Server {
         loop {
             let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let connection = converse(self.allowance, stream, self.router.clone(), self.graceful.watcher());
-                    let over = self.over.clone();
-                    tokio::spawn(async move {
-                        over.run_until_cancelled(connection).await;
-                        drop(permit);
-                    });
-                }
+                Ok((stream, _)) => self.spawn(stream, permit),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     // Out of file descriptors, most likely: at once it would be no better.
@@ -106,6 +100,24 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Accepts what waits already: a listener that is closed resets these connections, also where another process
+    /// listens on the same port.
+    fn take_waiting(&self, listener: &TcpListener) {
+        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+            let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else { return };
+            self.spawn(stream, permit);
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let connection = converse(self.allowance, stream, self.router.clone(), self.graceful.watcher());
+        let over = self.over.clone();
+        tokio::spawn(async move {
+            over.run_until_cancelled(connection).await;
+            drop(permit);
+        });
     }
 }
 

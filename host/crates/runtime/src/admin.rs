@@ -12,7 +12,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use crate::{Readiness, Shutdown};
+use crate::{Readiness, Sharing, Shutdown, listen};
 
 /// A probe that has not sent its request by then is cut off.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +27,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
+    sharing: Sharing,
     readiness: Readiness,
     metrics: Registry,
     pages: Router,
@@ -34,9 +35,9 @@ pub struct Admin {
 
 impl Admin {
     /// Takes the port. Done before the role's work is started, so that a port in use is an error at the start.
-    pub async fn bind(address: SocketAddr, readiness: Readiness, metrics: Registry) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, readiness, metrics, pages: Router::new() })
+    pub fn bind(address: SocketAddr, sharing: Sharing, readiness: Readiness, metrics: Registry) -> io::Result<Self> {
+        let listener = listen(address, sharing)?;
+        Ok(Self { listener, sharing, readiness, metrics, pages: Router::new() })
     }
 
     /// With pages of the role's own, at other paths.
@@ -52,13 +53,17 @@ impl Admin {
     }
 
     /// Answers for as long as it is polled. It goes on while the role drains, when `/ready` is 503 and the last
-    /// metrics are fetched, so it is spawned and ends with the process.
+    /// metrics are fetched, so it is spawned and ends with the process. A port that is shared is left to the successor
+    /// when shutdown begins: a probe of that one must not be answered by this one.
     pub async fn serve(self, shutdown: Shutdown) -> io::Result<()> {
-        let router = router(self.readiness, self.metrics, shutdown).merge(self.pages);
-        axum_server::Server::<SocketAddr>::from_listener(self.listener)
+        let router = router(self.readiness, self.metrics, shutdown.clone()).merge(self.pages);
+        let serving = axum_server::Server::<SocketAddr>::from_listener(self.listener)
             .first_request_timeout(REQUEST_TIMEOUT)
-            .serve(router.into_make_service())
-            .await
+            .serve(router.into_make_service());
+        tokio::select! {
+            served = serving => served,
+            () = shutdown.wait(), if self.sharing == Sharing::WithSuccessor => Ok(()),
+        }
     }
 }
 
@@ -148,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn a_role_has_pages_of_its_own_beside() {
         let address = ([127, 0, 0, 1], 0).into();
-        let admin = Admin::bind(address, Readiness::new(), Registry::default()).await.unwrap();
+        let admin = Admin::bind(address, Sharing::Alone, Readiness::new(), Registry::default()).unwrap();
         let admin = admin.with(Router::new().route("/policies", axum::routing::get(async || "[]")));
         let address = admin.local_address().unwrap();
         let server = tokio::spawn(admin.serve(Shutdown::new()));
@@ -170,8 +175,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_an_error_at_the_start() {
-        let first = Admin::bind(([127, 0, 0, 1], 0).into(), Readiness::new(), Registry::default()).await.unwrap();
-        let second = Admin::bind(first.local_address().unwrap(), Readiness::new(), Registry::default()).await;
+        let first =
+            Admin::bind(([127, 0, 0, 1], 0).into(), Sharing::Alone, Readiness::new(), Registry::default()).unwrap();
+        let second = Admin::bind(first.local_address().unwrap(), Sharing::Alone, Readiness::new(), Registry::default());
         assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

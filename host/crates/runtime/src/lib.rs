@@ -13,16 +13,19 @@
 //! - [`telemetry`]: logs on stderr, as text or JSON.
 //! - [`Readiness`]: ready when everything that was held has been let go of.
 //! - [`Shutdown`]: begins at SIGTERM or SIGINT, and bounds how long the end may take.
+//! - [`listen`]: takes an address, alone or beside the process that takes over.
 //! - [`Admin`]: `/live`, `/ready` and `/metrics` on a port of their own.
 
 mod admin;
 mod drain;
+mod listen;
 mod readiness;
 mod shutdown;
 pub mod telemetry;
 
 pub use admin::Admin;
 pub use drain::{Drain, Overdue};
+pub use listen::{Sharing, listen};
 pub use readiness::{Handle, Readiness};
 pub use shutdown::Shutdown;
 pub use telemetry::LogFormat;

@@ -32,6 +32,8 @@ pub(crate) fn kubelet(cgroup: &str, socket: &Path, authority: &Authority, server
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{cgroup}"),
         "failCgroupV1": false,
+        // How soon a changed Secret is in a pod's files; a minute unless it is set.
+        "syncFrequency": "5s",
         // The machine's resources are not the cluster's to manage: nothing is evicted, and no image removed.
         "failSwapOn": false,
         "enforceNodeAllocatable": [],

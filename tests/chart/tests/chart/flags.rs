@@ -10,10 +10,6 @@ use serde_json::Value;
 
 use crate::matrix::MATRIX;
 
-/// Flags that the chart passes and the binary does not have yet: a certificate that the controllers manage. The test
-/// below fails as soon as it has one of them.
-const PROMISED: [&str; 3] = ["--webhook-certificate-secret", "--webhook-service", "--webhook-configuration"];
-
 /// `CACHE_REGISTRY_BIN`, or what was built beside this program.
 fn binary() -> PathBuf {
     let built = || env::current_exe().unwrap().ancestors().nth(2).unwrap().join("cache-registry");
@@ -62,17 +58,12 @@ fn arguments(release: &Release, pod: &Pod<'_>) -> Vec<String> {
     pod.arguments().into_iter().map(expand).collect()
 }
 
-fn promised(argument: &str) -> bool {
-    PROMISED.iter().any(|flag| argument.starts_with(flag))
-}
-
 #[test]
 fn the_binary_understands_every_argument() {
     for (name, values) in MATRIX {
         let release = render(values).unwrap();
         for pod in roles(&release) {
-            let mut arguments = arguments(&release, &pod);
-            arguments.retain(|argument| !promised(argument));
+            let arguments = arguments(&release, &pod);
             assert_eq!(arguments[0], pod.role, "{name}");
             help_after(&arguments).unwrap_or_else(|words| panic!("{name}: {}: {words}", pod.role));
         }
@@ -84,14 +75,6 @@ fn an_unknown_flag_and_a_bad_value_would_show() {
     for argument in ["--node-adress=localhost:1", "--admin-listen=nowhere"] {
         let arguments = ["proxy".to_owned(), argument.to_owned()];
         assert!(help_after(&arguments).is_err(), "{argument}");
-    }
-}
-
-#[test]
-fn what_is_promised_is_not_there_yet() {
-    let help = help_after(&["controllers".to_owned()]).unwrap();
-    for flag in PROMISED {
-        assert!(!help.contains(flag), "{flag} exists: take it out of PROMISED");
     }
 }
 

@@ -79,8 +79,8 @@ fn every_port_that_is_named_is_there() {
     for values in ["", "proxy: { hostNetwork: false }"] {
         let release = render(values).unwrap();
         let ports = |role: &str| -> Vec<String> {
-            let ports = release.pod(role).container()["ports"].as_array().unwrap().clone();
-            ports.iter().map(|port| port["name"].as_str().unwrap().to_owned()).collect()
+            let ports = release.pod(role).container()["ports"].as_array().into_iter().flatten();
+            ports.map(|port| port["name"].as_str().unwrap().to_owned()).collect()
         };
         for service in release.of_kind("Service") {
             let role = service["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap();
@@ -96,8 +96,13 @@ fn every_port_that_is_named_is_there() {
         }
         for pod in release.pods().into_iter().filter(|pod| pod.role != "test") {
             for probe in ["livenessProbe", "readinessProbe"] {
-                let target = pod.container()[probe]["httpGet"]["port"].as_str().unwrap();
-                assert!(ports(pod.role).iter().any(|port| port == target), "{}: {target}", pod.role);
+                match &pod.container()[probe]["httpGet"]["port"] {
+                    // In the node's network ports have no names.
+                    Value::Number(port) => {
+                        assert!(pod.argument("--admin-listen").unwrap().ends_with(&format!(":{port}")))
+                    }
+                    target => assert!(ports(pod.role).iter().any(|port| port == target), "{}: {target}", pod.role),
+                }
             }
         }
     }

@@ -13,6 +13,15 @@ const GARBAGE: &str = "registry.garbageCollectionSchedule: without registry.pers
 #[case("proxy: { hostPort: '7439' }", "at '/proxy/hostPort': got string, want integer")]
 #[case("proxy: { hostPort: 80 }", "at '/proxy/hostPort': minimum")]
 #[case("proxy: { hostPort: 7440 }", "proxy.adminPort: it is the same as proxy.hostPort")]
+#[case(
+    "proxy: { hostNetwork: false, updateStrategy: { rollingUpdate: { maxSurge: 1 } } }",
+    "proxy.updateStrategy.rollingUpdate.maxSurge: without proxy.hostNetwork"
+)]
+#[case("controllers: { webhook: { certificate: { life: 90 } } }", "/controllers/webhook/certificate/life': got number")]
+#[case(
+    "controllers: { webhook: { certificate: { life: 30m } } }",
+    "controllers.webhook.certificate.life: \"30m\" is not a whole number and a unit, h or d"
+)]
 #[case("proxy: { registryHost: 'fd00::10' }", "proxy.registryHost: \"fd00::10\" is not a host name")]
 #[case("image: { tag: 1 }", "at '/image/tag': got number, want string")]
 #[case("image: { digest: 'sha256:12' }", "image.digest: \"sha256:12\" is not a digest")]

@@ -89,13 +89,23 @@ fn the_proxy_needs_no_name_service_of_the_cluster() {
     release.object("Service", "cache-registry-registry");
 }
 
-/// Two sockets of one address need `SO_REUSEPORT`, which the proxy does not set: a surge would never be ready.
+/// In the node's network both listen (`SO_REUSEPORT`), and no port is named that the scheduler would keep for one pod.
 #[test]
-fn no_two_proxies_are_on_a_node_at_once() {
+fn the_next_proxy_of_a_node_starts_before_the_last_one_ends() {
     let release = render("").unwrap();
     let strategy = at(release.object("DaemonSet", "cache-registry-proxy"), "spec.updateStrategy.rollingUpdate");
+    assert_eq!(strategy, &json!({ "maxSurge": "10%", "maxUnavailable": 0 }));
+    let proxy = release.pod("proxy");
+    assert!(proxy.arguments().contains(&"--share-ports"));
+    assert_eq!(proxy.container().get("ports"), None);
+}
+
+#[test]
+fn a_port_that_the_network_plugin_forwards_is_one_pods() {
+    let release = render("proxy: { hostNetwork: false }").unwrap();
+    let strategy = at(release.object("DaemonSet", "cache-registry-proxy"), "spec.updateStrategy.rollingUpdate");
     assert_eq!(strategy, &json!({ "maxUnavailable": "10%" }));
-    assert!(render("proxy: { updateStrategy: { rollingUpdate: { maxSurge: 1 } } }").is_err());
+    assert!(!release.pod("proxy").arguments().contains(&"--share-ports"));
 }
 
 #[test]

@@ -1,0 +1,494 @@
+//! The chart on a cluster, installed by the README's command.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use cache_registry_bed::cluster::{BUSYBOX, Cluster, Node, Options};
+use cache_registry_bed::{IpVersion, image_of, until};
+use cache_registry_e2e::{note, run_within, tests};
+use cache_registry_upstream::{File, Image, Layer, Platform};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+const RELEASE: &str = "cache-registry";
+const NAMESPACE: &str = "cache-registry-system";
+
+/// The images of the chart, as its values name them.
+const IMAGE: &str = concat!("ghcr.io/enix/cache-registry:", env!("CARGO_PKG_VERSION"));
+const REGISTRY: &str = "docker.io/library/registry:3.1.2";
+
+/// Pods are started several times in a test, on a machine that is busy.
+const LONGEST_TEST: Duration = Duration::from_mins(5);
+const LONGEST_START: Duration = Duration::from_mins(1);
+
+fn main() -> Result<ExitCode> {
+    let options = Options { registries: vec!["ghcr.io".to_owned()], ..Options::default() };
+    run_within(
+        LONGEST_TEST,
+        options,
+        tests![
+            pods_start_through_the_cache_and_without_upstream,
+            a_second_installation_changes_nothing,
+            a_new_certificate_fails_no_admission,
+            a_certificate_of_the_users_is_served,
+            an_upgrade_fails_no_pull_and_no_admission,
+            images_outlive_the_registrys_pod_on_a_volume,
+            a_network_plugin_may_forward_the_proxys_port,
+            accounts_may_do_what_the_table_says,
+            every_pod_but_the_proxys_is_restricted,
+            nothing_is_left_of_a_release_but_what_cannot_be_had_again,
+            values_are_accepted_by_the_api_server,
+        ],
+    )
+}
+
+async fn pods_start_through_the_cache_and_without_upstream(cluster: &mut Cluster) -> Result<()> {
+    let started = Instant::now();
+    install(cluster).await?;
+    note!("installed and ready after {:.1} s", started.elapsed().as_secs_f32());
+    note_memory();
+    cluster.helm(&["test", RELEASE, "--namespace", NAMESPACE]).await.context("helm test")?;
+
+    deploy(cluster, "first", cluster.a.name()).await?;
+    let pod = pod_of(cluster, "first").await?;
+    ensure!(image_of(&pod, "main")? == format!("localhost:7439/{BUSYBOX}"), "the pod's image: {pod:?}");
+    cluster.objects().cached(BUSYBOX).await?;
+
+    // The other node has never had this image under any name that the kubelet would look for.
+    cluster.upstream.off().await?;
+    deploy(cluster, "second", cluster.b.name()).await?;
+
+    // Its Events tell that story, to whoever asks about the image.
+    let story = cluster.kubectl(&["describe", "cachedimages"]).await?;
+    let told = |line: &str| line.split_whitespace().take(2).eq(["Normal", "Cached"]);
+    ensure!(story.lines().any(told), "no Event says that the image is cached: {story}");
+    Ok(())
+}
+
+async fn a_second_installation_changes_nothing(cluster: &mut Cluster) -> Result<()> {
+    install(cluster).await?;
+    let before = state(cluster).await?;
+    install(cluster).await?;
+    let after = state(cluster).await?;
+    ensure!(before == after, "the upgrade changed something:\n{before}\n{after}");
+    Ok(())
+}
+
+/// Renewed as the docs say it is done by hand, which is what the controllers do by themselves when it is time.
+async fn a_new_certificate_fails_no_admission(cluster: &mut Cluster) -> Result<()> {
+    install(cluster).await?;
+    let before = served_until(cluster).await?;
+    let renewed = AtomicBool::new(false);
+    let renewal = async {
+        let remove = r#"[{"op": "remove", "path": "/data/tls.crt"}]"#;
+        let secret = "cache-registry-webhook-certificate";
+        cluster.kubectl(&["patch", "secret", "-n", NAMESPACE, secret, "--type", "json", "-p", remove]).await?;
+        until("every webhook to serve the new certificate", LONGEST_START, async || {
+            let now = served_until(cluster).await?;
+            Ok((now.len() == before.len() && now.iter().all(|end| !before.contains(end))).then_some(()))
+        })
+        .await?;
+        // And some more that are sure to meet it.
+        tokio::time::timeout(LONGEST_START, rewritten(cluster)).await??;
+        renewed.store(true, Ordering::Relaxed);
+        anyhow::Ok(())
+    };
+    let admissions = async {
+        let mut admitted = 0;
+        while !renewed.load(Ordering::Relaxed) {
+            rewritten(cluster).await.with_context(|| format!("after {admitted} pods that were rewritten"))?;
+            admitted += 1;
+        }
+        anyhow::Ok(admitted)
+    };
+    let ((), admitted) = tokio::try_join!(renewal, admissions)?;
+    note!("{admitted} pods were rewritten while the certificate was replaced");
+    Ok(())
+}
+
+/// Offers a pod to the API server, which asks the webhook about it; an answer that it does not get leaves the pod alone.
+async fn rewritten(cluster: &Cluster) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "default");
+    let pod = serde_json::from_value(json!({
+        "metadata": { "name": "offered" },
+        "spec": { "containers": [{ "name": "main", "image": BUSYBOX }] },
+    }))?;
+    let created = pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &pod).await?;
+    let image = image_of(&created, "main")?;
+    ensure!(image.starts_with("localhost:7439/"), "the pod was left alone: {image}");
+    Ok(())
+}
+
+/// Until when the certificate of each webhook that runs is valid, as its metric tells.
+async fn served_until(cluster: &Cluster) -> Result<Vec<String>> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), NAMESPACE);
+    let of_webhook = ListParams::default().labels("app.kubernetes.io/component=webhook");
+    let mut ends = Vec::new();
+    for pod in pods.list(&of_webhook).await? {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:8080/proxy/metrics", pod.name_any());
+        let metrics = cluster.kubectl(&["get", "--raw", &path]).await?;
+        let name = "cache_registry_webhook_certificate_not_after_timestamp_seconds ";
+        ends.extend(metrics.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned));
+    }
+    ensure!(ends.len() > 1, "fewer than two webhooks tell until when their certificate is valid: {ends:?}");
+    Ok(ends)
+}
+
+async fn a_certificate_of_the_users_is_served(cluster: &mut Cluster) -> Result<()> {
+    install(cluster).await?;
+    let certificate = rcgen::generate_simple_self_signed([format!("{RELEASE}-webhook.{NAMESPACE}.svc")])?;
+    let (pem, key) = (certificate.cert.pem(), certificate.signing_key.serialize_pem());
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": "brought", "namespace": NAMESPACE },
+        "type": "kubernetes.io/tls",
+        "stringData": { "tls.crt": pem, "tls.key": key },
+    });
+    cluster.apply(&secret.to_string()).await?;
+    let ca = cluster.folder().join("brought.crt");
+    fs::write(&ca, &pem)?;
+    let chart = chart();
+    let mode = "controllers.webhook.certificate.mode=provided,controllers.webhook.certificate.secretName=brought";
+    let bundle = format!("controllers.webhook.certificate.caBundle={}", ca.display());
+    let command = ["upgrade", RELEASE, &chart, "--namespace", NAMESPACE, "--reuse-values", "--set", mode];
+    cluster.helm(&[&command[..], &["--set-file", &bundle, "--wait", "--timeout", "2m"]].concat()).await?;
+    rewritten(cluster).await
+}
+
+/// Every pod of ours is replaced, while both nodes pull and pods are made.
+async fn an_upgrade_fails_no_pull_and_no_admission(cluster: &mut Cluster) -> Result<()> {
+    install(cluster).await?;
+    let before = pods_of_the_release(cluster).await?;
+    let upgraded = AtomicBool::new(false);
+    let upgrade = async {
+        let chart = chart();
+        let command = ["upgrade", RELEASE, &chart, "--namespace", NAMESPACE, "--reuse-values", "--wait", "--set"];
+        let roles = ["proxy", "controllers", "controllers.webhook"];
+        let annotations = roles.map(|role| format!("{role}.podAnnotations.rolled=once")).join(",");
+        cluster.helm(&[&command[..], &[&annotations]].concat()).await?;
+        let proxies = format!("daemonset/{RELEASE}-proxy");
+        cluster.kubectl(&["rollout", "status", "--namespace", NAMESPACE, "--timeout", "2m", &proxies]).await?;
+        upgraded.store(true, Ordering::Relaxed);
+        anyhow::Ok(())
+    };
+    let over = || upgraded.load(Ordering::Relaxed);
+    let admissions = async {
+        let mut admitted = 0;
+        while !over() {
+            rewritten(cluster).await.with_context(|| format!("after {admitted} pods that were rewritten"))?;
+            admitted += 1;
+        }
+        anyhow::Ok(admitted)
+    };
+    let pulls = async |node: &Node| {
+        let (repository, tag) = BUSYBOX.rsplit_once(':').context("no tag")?;
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let mut pulled = 0;
+        while !over() {
+            // A connection for each, which is what a proxy that goes away could lose.
+            let answer = node.get(7439, IpVersion::V4, &path).await;
+            let answer = answer.with_context(|| format!("{} after {pulled} pulls", node.name()))?;
+            ensure!(answer.status == 200, "{} after {pulled} pulls: {}", node.name(), answer.status);
+            pulled += 1;
+        }
+        anyhow::Ok(pulled)
+    };
+    let ((), admitted, a, b) = tokio::try_join!(upgrade, admissions, pulls(&cluster.a), pulls(&cluster.b))?;
+    let after = pods_of_the_release(cluster).await?;
+    let old = |pod: &&String| after.contains(pod) && !pod.contains("-registry-registry-");
+    ensure!(!before.iter().any(|pod| old(&pod)), "not all pods were replaced: {before:?}, {after:?}");
+    note!("{admitted} pods were rewritten and {a} and {b} manifests pulled while everything was replaced");
+    Ok(())
+}
+
+async fn images_outlive_the_registrys_pod_on_a_volume(cluster: &mut Cluster) -> Result<()> {
+    let folder = cluster.folder().join("images");
+    fs::create_dir_all(&folder)?;
+    let volume = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": { "name": "images" },
+        "spec": {
+            "capacity": { "storage": "20Gi" },
+            "accessModes": ["ReadWriteOnce"],
+            "local": { "path": folder },
+            "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+                { "key": "kubernetes.io/hostname", "operator": "In", "values": [cluster.a.name()] },
+            ]}]}},
+        },
+    });
+    cluster.apply(&volume.to_string()).await?;
+    install_with(cluster, &["registry.persistence.enabled=true"]).await?;
+    deploy(cluster, "keeper", cluster.a.name()).await?;
+    cluster.objects().cached(BUSYBOX).await?;
+
+    cluster.upstream.off().await?;
+    cluster.kubectl(&["delete", "pod", "--namespace", NAMESPACE, "cache-registry-registry-0"]).await?;
+    cluster.kubectl(&["rollout", "status", "--namespace", NAMESPACE, "statefulset/cache-registry-registry"]).await?;
+    cluster.b.images.remove(&format!("localhost:7439/{BUSYBOX}")).await?;
+    deploy(cluster, "reader", cluster.b.name()).await
+}
+
+async fn a_network_plugin_may_forward_the_proxys_port(cluster: &mut Cluster) -> Result<()> {
+    install_with(cluster, &["proxy.hostNetwork=false"]).await?;
+    cluster.helm(&["test", RELEASE, "--namespace", NAMESPACE]).await.context("helm test")?;
+    deploy(cluster, "forwarded", cluster.b.name()).await
+}
+
+/// What `kubectl auth can-i --list` says beyond what every account may: in the release's namespace, and in another.
+async fn accounts_may_do_what_the_table_says(cluster: &mut Cluster) -> Result<()> {
+    install(cluster).await?;
+    let anybody = rights(cluster, "default:default", "default").await?;
+    let mut table = String::new();
+    for role in ["webhook", "controllers", "proxy", "registry"] {
+        for namespace in [NAMESPACE, "kube-system"] {
+            let all = rights(cluster, &format!("{NAMESPACE}:{RELEASE}-{role}"), namespace).await?;
+            for right in all.iter().filter(|right| !anybody.contains(right)) {
+                writeln!(table, "{role} in {namespace}: {right}")?;
+            }
+        }
+    }
+    ensure!(table == RIGHTS, "the accounts may do this:\n{table}");
+    Ok(())
+}
+
+/// Of accounts that may do nothing there is nothing to be said: proxy and registry.
+const RIGHTS: &str = "\
+";
+
+/// `resources [names] [verbs]`, sorted.
+async fn rights(cluster: &Cluster, account: &str, namespace: &str) -> Result<Vec<String>> {
+    let user = format!("--as=system:serviceaccount:{account}");
+    let listed = cluster.kubectl(&["auth", "can-i", "--list", &user, "--namespace", namespace, "--no-headers"]).await?;
+    let mut rights: Vec<String> =
+        listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    rights.sort();
+    Ok(rights)
+}
+
+/// The API server's own judgement: each pod is offered to a namespace that enforces the level.
+async fn every_pod_but_the_proxys_is_restricted(cluster: &mut Cluster) -> Result<()> {
+    install(cluster).await?;
+    let enforce = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": { "name": "restricted", "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
+    });
+    cluster.apply(&enforce.to_string()).await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "restricted");
+    for (kind, role) in
+        [("deployment", "webhook"), ("deployment", "controllers"), ("statefulset", "registry"), ("daemonset", "proxy")]
+    {
+        let name = format!("{kind}/{RELEASE}-{role}");
+        let object = cluster.kubectl(&["get", &name, "--namespace", NAMESPACE, "-o", "json"]).await?;
+        let mut spec = serde_json::from_str::<Value>(&object)?["spec"]["template"]["spec"].take();
+        // Accounts are of the other namespace.
+        spec["serviceAccountName"] = "default".into();
+        spec["serviceAccount"] = "default".into();
+        let pod = serde_json::from_value(json!({ "metadata": { "name": role }, "spec": spec }))?;
+        let by = PostParams { dry_run: true, ..PostParams::default() };
+        match (role, pods.create(&by, &pod).await) {
+            ("proxy", Err(error)) => {
+                let words = error.to_string();
+                let faults = words.split_once("restricted:latest").map_or(words.as_str(), |(_, faults)| faults);
+                let only_its_port = faults.contains("hostNetwork=true") && !faults.contains("securityContext");
+                ensure!(only_its_port, "the proxy needs more than its port: {words}");
+            }
+            ("proxy", Ok(_)) => bail!("the proxy has its node's network and is restricted all the same"),
+            (_, created) => drop(created.with_context(|| role.to_owned())?),
+        }
+    }
+    Ok(())
+}
+
+async fn nothing_is_left_of_a_release_but_what_cannot_be_had_again(cluster: &mut Cluster) -> Result<()> {
+    install(cluster).await?;
+    deploy(cluster, "stays", cluster.a.name()).await?;
+    let running = pod_of(cluster, "stays").await?;
+
+    cluster.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"]).await?;
+    let mine = format!("app.kubernetes.io/instance={RELEASE}");
+    let kinds = "all,configmaps,secrets,serviceaccounts,leases,endpointslices,networkpolicies,poddisruptionbudgets,persistentvolumeclaims,roles,rolebindings";
+    until("nothing to be left in the namespaces", LONGEST_START, async || {
+        let left = cluster.kubectl(&["get", kinds, "-A", "-l", &mine, "-o", "name"]).await?;
+        Ok(left.trim().is_empty().then_some(()))
+    })
+    .await?;
+    // Leases that somebody would have made anew have no label of the release.
+    let leases = cluster.kubectl(&["get", "leases,secrets", "--namespace", NAMESPACE, "-o", "name"]).await?;
+    ensure!(leases.trim().is_empty(), "left in the namespace: {leases}");
+    let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,customresourcedefinitions";
+    let left = cluster.kubectl(&["get", kinds, "-l", &mine, "-o", "name"]).await?;
+    let definition = "customresourcedefinition.apiextensions.k8s.io/cachedimages.cache-registry.enix.io";
+    ensure!(left.trim() == definition, "left of the release: {left}");
+
+    let still = pod_of(cluster, "stays").await?;
+    ensure!(still.uid() == running.uid(), "the pod was replaced");
+    ensure!(cluster.kubectl(&["get", "cachedimages", "-o", "name"]).await?.contains("cachedimage"), "no CachedImage");
+    // And a new release takes over what stayed.
+    install(cluster).await
+}
+
+/// As `helm template` gives them: what no schema of the chart knows, the API server does.
+async fn values_are_accepted_by_the_api_server(cluster: &mut Cluster) -> Result<()> {
+    install(cluster).await?;
+    for values in [
+        "proxy.hostNetwork=false",
+        "registry.persistence.enabled=true",
+        "networkPolicy.nodes={10.0.0.0/8}",
+        "registry.podDisruptionBudget.enabled=true",
+        "policies.pullSecrets={one,two}",
+        "controllers.webhook.certificate.life=30d",
+        "controllers.webhook.ignoredNamespaces={one,two}",
+        "controllers.priorityClassName=system-cluster-critical",
+    ] {
+        let chart = chart();
+        let command = ["upgrade", RELEASE, &chart, "--namespace", NAMESPACE, "--reuse-values", "--dry-run=server"];
+        let words = [&command[..], &["--set", values]].concat();
+        cluster.helm(&words).await.with_context(|| format!("helm upgrade --set {values}"))?;
+    }
+    Ok(())
+}
+
+async fn install(cluster: &Cluster) -> Result<()> {
+    install_with(cluster, &[]).await
+}
+
+/// The README's command, with the places of upstream and with `settings` as values.
+async fn install_with(cluster: &Cluster, settings: &[&str]) -> Result<()> {
+    publish(cluster).await?;
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
+    cluster.apply(&namespace.to_string()).await?;
+    let upstream = format!("http://{}", cluster.upstream.address());
+    let registries = ["docker.io", "ghcr.io"].map(|host| (host.to_owned(), json!({ "endpoint": upstream })));
+    let document = json!({
+        "registries": serde_json::Map::from_iter(registries),
+        "log": { "format": "text", "filter": "info,cache_registry=debug" },
+    });
+    let values = cluster.folder().join("values.yaml");
+    fs::write(&values, document.to_string())?;
+    let values = values.display().to_string();
+    let command = ["upgrade", "--install", "--namespace", NAMESPACE, RELEASE, &chart(), "--values", &values];
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    cluster.helm(&[&command[..], &settings, &["--wait", "--timeout", "2m"]].concat()).await?;
+    Ok(())
+}
+
+/// Puts the release's images into upstream. Ours is the one that `make image` has packed, where `CACHE_REGISTRY_IMAGE`
+/// says so; else it is the binary that the other tests have, with its libraries, which takes no build of its own.
+async fn publish(cluster: &Cluster) -> Result<()> {
+    match env::var_os("CACHE_REGISTRY_IMAGE").map(PathBuf::from) {
+        Some(layout) => {
+            let hint = || format!("no image at {}: run `make image` first", layout.display());
+            cluster.add_image(IMAGE, &layout).await.with_context(hint)?;
+        }
+        None => {
+            let layer = Layer::tar(&with_libraries("usr/bin/cache-registry", cluster.cache_registry())?)?;
+            let image = Image::single(&Platform::AMD64, &[layer], &["/usr/bin/cache-registry"]);
+            add(cluster, IMAGE.trim_start_matches("ghcr.io/"), &image).await?;
+        }
+    }
+    let registry = fs::read(cluster.programs().join("registry"))?;
+    let layer = Layer::tar(&[File::program("registry", &registry)])?;
+    let image = Image::single(&Platform::AMD64, &[layer], &["/registry"]);
+    add(cluster, REGISTRY.trim_start_matches("docker.io/"), &image).await
+}
+
+async fn add(cluster: &Cluster, reference: &str, image: &Image) -> Result<()> {
+    let (repository, tag) = reference.split_once(':').context("no tag")?;
+    cluster.upstream.add(repository, tag, image).await
+}
+
+/// A program at a path of an image, and what ldd(1) says that it is linked with.
+fn with_libraries(path: &str, program: &Path) -> Result<Vec<File>> {
+    let listed = Command::new("ldd").arg(program).output().context("ldd")?;
+    let listed = String::from_utf8(listed.stdout)?;
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    let mut files = vec![File::program(path, &fs::read(program)?)];
+    for library in libraries {
+        files.push(File::program(library.trim_start_matches('/'), &fs::read(library).context(library.to_owned())?));
+    }
+    Ok(files)
+}
+
+/// A Deployment of one replica on a node.
+async fn deploy(cluster: &Cluster, name: &str, node: &str) -> Result<()> {
+    let labels = json!({ "app": name });
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": name },
+        "spec": {
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": {
+                    "terminationGracePeriodSeconds": 1,
+                    "nodeSelector": { "kubernetes.io/hostname": node },
+                    "containers": [{ "name": "main", "image": BUSYBOX, "args": ["sh", "-c", "exec sleep 3600"] }],
+                },
+            },
+        },
+    });
+    cluster.apply(&deployment.to_string()).await?;
+    cluster.available("default", name).await
+}
+
+async fn pod_of(cluster: &Cluster, name: &str) -> Result<Pod> {
+    let pods = cluster.objects().pods().list(&ListParams::default().labels(&format!("app={name}"))).await?;
+    pods.items.into_iter().next().with_context(|| format!("no pod of {name}"))
+}
+
+/// What an upgrade must not change: the objects' generations, and the pods.
+async fn state(cluster: &Cluster) -> Result<String> {
+    let mut state = String::new();
+    for kind in ["deployments", "daemonsets", "statefulsets", "mutatingwebhookconfigurations"] {
+        let objects = cluster.kubectl(&["get", kind, "--namespace", NAMESPACE, "-o", "json"]).await?;
+        let objects: Value = serde_json::from_str(&objects)?;
+        for object in objects["items"].as_array().into_iter().flatten() {
+            writeln!(state, "{} {}", object["metadata"]["name"], object["metadata"]["generation"])?;
+        }
+    }
+    Ok(state + &pods_of_the_release(cluster).await?.join("\n"))
+}
+
+/// The names of the pods, sorted, without those of `helm test` and those that end.
+async fn pods_of_the_release(cluster: &Cluster) -> Result<Vec<String>> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), NAMESPACE);
+    let pods = pods.list(&ListParams::default().labels("app.kubernetes.io/component!=test")).await?;
+    let running = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let mut names: Vec<_> = running.map(ResourceExt::name_any).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The memory of each process that the image's binary runs as.
+fn note_memory() {
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let command = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        let Some(role) = command.strip_prefix("/usr/bin/cache-registry\0").and_then(|rest| rest.split('\0').next())
+        else {
+            continue;
+        };
+        let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("unknown").trim();
+        note!("{role} has {resident} at rest");
+    }
+}
+
+fn chart() -> String {
+    workspace().join("helm/cache-registry").display().to_string()
+}
+
+fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
