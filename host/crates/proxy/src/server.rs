@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 /// How long pulls in flight may take to end once shutdown has begun; then they are cut, and containerd continues them
@@ -40,11 +41,14 @@ pub(crate) struct Allowance {
 const ALLOWANCE: Allowance =
     Allowance { connections: 1024, headers: Duration::from_mins(1), unread: Duration::from_mins(5), grace: GRACE };
 
+/// How long a connection that has not asked anything yet may take to do so once shutdown has begun.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// What a connection may hold of a response. 64 streams stay within 8 MiB.
 const LARGEST_WRITE: usize = 128 * 1024;
 
 /// Serves plain HTTP/1.1 on every listener until shutdown begins, then lets pulls in flight end, for [`GRACE`] at
-/// most. Idle connections are closed at once.
+/// most. Idle connections are closed at once, and new ones when their first request is answered.
 ///
 /// A client that greets with TLS gets `HTTP/1.1 400`: containerd takes that as the sign to speak plain HTTP.
 pub async fn serve(listeners: Vec<TcpListener>, router: Router, shutdown: Shutdown) {
@@ -61,7 +65,8 @@ pub(crate) async fn serve_allowing(
         allowance,
         router,
         room: Arc::new(Semaphore::new(allowance.connections)),
-        graceful: GracefulShutdown::new(),
+        connections: TaskTracker::new(),
+        draining: CancellationToken::new(),
         over: CancellationToken::new(),
     };
     tokio::select! {
@@ -70,9 +75,11 @@ pub(crate) async fn serve_allowing(
     }
     listeners.iter().for_each(|listener| server.take_waiting(listener));
     drop(listeners);
-    let Server { graceful, over, .. } = server;
-    tracing::info!(connections = graceful.count(), "draining");
-    if tokio::time::timeout(allowance.grace, graceful.shutdown()).await.is_err() {
+    let Server { connections, draining, over, .. } = server;
+    tracing::info!(connections = connections.len(), "draining");
+    draining.cancel();
+    connections.close();
+    if tokio::time::timeout(allowance.grace, connections.wait()).await.is_err() {
         tracing::warn!(grace = ?allowance.grace, "pulls were still in flight after the grace and are cut");
         over.cancel();
     }
@@ -82,7 +89,9 @@ struct Server {
     allowance: Allowance,
     router: Router,
     room: Arc<Semaphore>,
-    graceful: GracefulShutdown,
+    connections: TaskTracker,
+    /// Shutdown has begun.
+    draining: CancellationToken,
     /// The grace is over.
     over: CancellationToken,
 }
@@ -112,20 +121,22 @@ impl Server {
     }
 
     fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        let connection = converse(self.allowance, stream, self.router.clone(), self.graceful.watcher());
+        let connection = converse(self.allowance, stream, self.router.clone(), self.draining.clone());
         let over = self.over.clone();
-        tokio::spawn(async move {
+        self.connections.spawn(async move {
             over.run_until_cancelled(connection).await;
             drop(permit);
         });
     }
 }
 
-async fn converse(allowance: Allowance, stream: TcpStream, router: Router, watcher: Watcher) {
+async fn converse(allowance: Allowance, stream: TcpStream, router: Router, draining: CancellationToken) {
     if let Err(error) = prepare(&stream, allowance.unread) {
         tracing::debug!(%error, "socket options");
     }
-    let service = service_fn(move |request: Request<Incoming>| {
+    let asked = CancellationToken::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        asked.cancel();
         let router = router.clone();
         async move {
             Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
@@ -136,7 +147,20 @@ async fn converse(allowance: Allowance, stream: TcpStream, router: Router, watch
         .header_read_timeout(allowance.headers)
         .max_buf_size(LARGEST_WRITE)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
+    let mut connection = pin!(connection);
+    let leave = async {
+        draining.cancelled().await;
+        // Nobody tries again whose new connection is closed without an answer, and its request is on its way.
+        let _ = tokio::time::timeout(FIRST_REQUEST, asked.cancelled()).await;
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = leave => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
 }
