@@ -7,6 +7,7 @@
 //!        ▲                     ▲                  │                       │
 //!        └──── status, Event ──┼──────────────────┘                       │
 //!                              └────────────── outcome ───────────────────┘
+//!  the registry's Secret ──watch──▶ RegistryAccess: fills it in ──▶ credentials of every call to the registry
 //! ```
 //!
 //! The registry is the truth about what is cached. A new leader believes no status: it asks the registry about every
@@ -37,6 +38,7 @@ mod mock_api;
 mod plan;
 mod pod_sources;
 mod reconciler;
+mod registry_access;
 mod tracked;
 mod usage;
 
@@ -45,6 +47,7 @@ use copier::RegistryCopier;
 use lease::{Leadership, Times};
 pub use metrics::Metrics;
 use reconciler::Reconciler;
+use registry_access::RegistryAccess;
 
 /// Who writes, as the API server notes it beside every field.
 const FIELD_MANAGER: &str = "cache-registry";
@@ -67,6 +70,8 @@ pub struct Config {
     pub node_address: NodeAddress,
     /// The registry that images are copied into.
     pub registry: Url,
+    /// The Secret of its credentials; `None` for a registry that lets everybody in.
+    pub registry_credentials_secret: Option<String>,
     /// How many images are copied at once; at least one is.
     pub parallel_copies: usize,
 }
@@ -94,7 +99,9 @@ pub async fn run(
     let mut unreached = Some(readiness.hold("the API server"));
     let me = format!("{}_{:08x}", config.identity, fastrand::u32(..));
     let mut leadership = Leadership::new(client.clone(), &config.namespace, LEASE, me, Times::default());
-    let copier = Arc::new(RegistryCopier { connections, registry: config.registry.clone() });
+    let secret = config.registry_credentials_secret.as_deref();
+    let access = RegistryAccess::new(client.clone(), &config.namespace, secret, connections.clone());
+    let copier = Arc::new(RegistryCopier { connections, registry: config.registry.clone(), access: access.access() });
     loop {
         tokio::select! {
             () = leadership.acquire(|| unreached = None) => {}
@@ -115,6 +122,7 @@ pub async fn run(
             tokio::select! {
                 () = leadership.keep() => Ended::Lost,
                 () = shutdown.wait() => Ended::Shutdown,
+                never = access.keep() => match never {},
                 panicked = reconciler.run(pods.default_backoff(), images.default_backoff()) => Ended::Panicked(panicked),
             }
         };
