@@ -125,9 +125,7 @@ impl RegistryAccess {
         let patch = Secret { metadata, data: Some(lacking), ..Secret::default() };
         let by = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         match bounded(place.secrets.patch(&place.name, &by, &Patch::Merge(&patch))).await {
-            Ok(_) => {
-                tracing::info!(secret = place.name, keys, "made credentials of the registry that the Secret lacked")
-            }
+            Ok(_) => tracing::info!(secret = place.name, keys, "made credentials of the registry that were lacking"),
             // Whoever changed it meanwhile is heard of next.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 tracing::info!(secret = place.name, keys, "the Secret has changed meanwhile");

@@ -42,13 +42,12 @@ pub(super) enum MakeError {
 pub(super) fn lacking(held: &Data) -> Result<Data, MakeError> {
     let mut lacking = Data::new();
     for role in [CONTROLLERS, PROXY] {
-        let line = match held.get(role.line).and_then(Line::read) {
-            Some(line) => line,
-            None => {
-                let line = Line::random(role.line)?;
-                lacking.insert(role.line.to_owned(), ByteString(line.text().into_bytes()));
-                line
-            }
+        let line = if let Some(line) = held.get(role.line).and_then(Line::read) {
+            line
+        } else {
+            let line = Line::random(role.line)?;
+            lacking.insert(role.line.to_owned(), ByteString(line.text().into_bytes()));
+            line
         };
         if !held.get(role.htpasswd).is_some_and(|file| line.is_known_to(file)) {
             lacking.insert(role.htpasswd.to_owned(), ByteString(line.htpasswd()?.into_bytes()));
