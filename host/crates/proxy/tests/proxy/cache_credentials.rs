@@ -62,7 +62,7 @@ impl Guarded {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), served).await.unwrap_or_else(|_| panic!("never by {leg}"));
+        assert!(tokio::time::timeout(Duration::from_secs(20), served).await.is_ok(), "never by {leg}");
     }
 
     fn brought(&self) -> Vec<String> {
