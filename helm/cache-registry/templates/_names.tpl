@@ -1,14 +1,14 @@
 {{- /* Names, labels, references. */ -}}
 
 {{- define "cache-registry.name" -}}
-{{ .Values.nameOverride | default .Chart.Name | trunc 43 | trimSuffix "-" }}
+{{ .Values.nameOverride | default .Chart.Name | trunc 42 | trimSuffix "-" }}
 {{- end }}
 
 {{- /* What the names of all objects begin with. The longest end is -registry-credentials, and 63 is as long as a name may be. */ -}}
 {{- define "cache-registry.fullname" -}}
 {{- $name := include "cache-registry.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{ .Values.fullnameOverride | default $full | trunc 43 | trimSuffix "-" }}
+{{ .Values.fullnameOverride | default $full | trunc 42 | trimSuffix "-" }}
 {{- end }}
 
 {{- /* Labels of an object that belongs to all roles. */ -}}
