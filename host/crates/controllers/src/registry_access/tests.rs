@@ -1,10 +1,17 @@
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
 use super::*;
 use crate::mock_api::{Asked, MockApi};
-use cache_registry_registry::{Registries, Timeouts};
+use cache_registry_registry::{Credentials, Registries, Timeouts};
 use contents::Data;
 use http::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
+use url::Url;
 
 const SECRETS: &str = "/api/v1/namespaces/ns/secrets";
 const SECRET: &str = "/api/v1/namespaces/ns/secrets/registry";
@@ -149,4 +156,68 @@ async fn a_registry_without_credentials_is_called_at_once() {
     let (client, _api) = MockApi::new();
     let connections = Connections::new(Registries::default(), Timeouts::default()).unwrap();
     assert_eq!(RegistryAccess::new(client, "ns", None, connections).access().granted().await, Ok(()));
+}
+
+/// The real registry, with what was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn distribution_lets_in_who_has_what_was_made_and_nobody_else() {
+    let (made, others) = (whole(), whole());
+    let registry = Distribution::start(&made["htpasswd.controllers"].0).await;
+    let connections = Connections::new(Registries::default(), Timeouts::default()).unwrap();
+    let asked = async || connections.cache(&registry.url, "x").head_manifest("1").await;
+
+    assert_eq!(asked().await.unwrap_err().status().unwrap(), 401);
+    for refused in [&others["controllers"], &made["proxy"]] {
+        connections.set_cache_credentials(Some(Credentials::of_line(&refused.0).unwrap()));
+        assert_eq!(asked().await.unwrap_err().status().unwrap(), 401);
+    }
+    connections.set_cache_credentials(Some(contents::own(&made).unwrap()));
+    assert_eq!(asked().await.unwrap(), None);
+}
+
+/// CNCF distribution, on loopback until it is dropped.
+struct Distribution {
+    url: Url,
+    _process: Child,
+    _folder: TempDir,
+}
+
+impl Distribution {
+    async fn start(htpasswd: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name| folder.path().join(name);
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        std::fs::write(file("htpasswd"), htpasswd).unwrap();
+        let configuration = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n\
+             auth: {{htpasswd: {{realm: tests, path: {}}}}}\n",
+            file("images").display(),
+            file("htpasswd").display()
+        );
+        std::fs::write(file("config.yml"), configuration).unwrap();
+        let process = Command::new(tools().await.join("registry"))
+            .arg("serve")
+            .arg(file("config.yml"))
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let up = async {
+            while TcpStream::connect(address).await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), up).await.expect("distribution is up");
+        Self { url: Url::parse(&format!("http://{address}")).unwrap(), _process: process, _folder: folder }
+    }
+}
+
+/// Built once per machine.
+async fn tools() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/tools/build.sh");
+    let built = Command::new(script).stderr(Stdio::inherit()).output().await.unwrap();
+    assert!(built.status.success(), "tests/tools/build.sh builds the tools of the test bed");
+    PathBuf::from(String::from_utf8(built.stdout).unwrap().trim())
 }
