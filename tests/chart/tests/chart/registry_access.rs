@@ -45,9 +45,9 @@ fn each_listener_knows_one_role_and_does_not_start_without() {
     for (container, key) in containers.iter().zip(["htpasswd.controllers", "htpasswd.proxy"]) {
         let name = format!("{}-credentials", container["name"].as_str().unwrap());
         let volume = volume(&release, "registry", &name);
-        let expected =
-            json!({ "secretName": SECRET, "defaultMode": 0o440, "items": [{ "key": key, "path": "htpasswd" }] });
-        assert_eq!(volume["secret"], expected);
+        let secret = &volume["secret"];
+        assert_eq!((&secret["secretName"], &secret["optional"]), (&json!(SECRET), &Value::Null));
+        assert_eq!(secret["items"], json!([{ "key": key, "path": "htpasswd" }]));
         let file = container["args"][1].as_str().unwrap().rsplit('/').next().unwrap();
         let path = format!("{}/htpasswd", path_of_mount(container, volume));
         assert!(configuration(&release, file).contains(&format!("path: {path}\n")), "{file}: {path}");
