@@ -75,6 +75,10 @@ pub(crate) struct Controllers {
     /// The registry inside the cluster, into which images are copied
     #[arg(long, env = "CACHE_REGISTRY_REGISTRY", value_name = "URL", value_parser = registry_url)]
     pub(crate) registry: Url,
+    /// The Secret in the release's namespace that holds the registry's credentials, and is filled in where it holds
+    /// none; without it, the registry is spoken to without credentials
+    #[arg(long, env = "CACHE_REGISTRY_REGISTRY_CREDENTIALS_SECRET", value_name = "NAME")]
+    pub(crate) registry_credentials_secret: Option<String>,
     /// How many images are copied at once
     #[arg(long, env = "CACHE_REGISTRY_PARALLEL_COPIES", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) parallel_copies: u16,
@@ -147,6 +151,10 @@ pub(crate) struct Proxy {
     /// The registry inside the cluster, which is asked first
     #[arg(long, env = "CACHE_REGISTRY_CACHE", value_name = "URL", value_parser = registry_url)]
     pub(crate) cache: Url,
+    /// A file with the credentials for it, one line, user:password; a changed or new file is used within seconds, and
+    /// without one it is asked without credentials
+    #[arg(long, env = "CACHE_REGISTRY_CACHE_CREDENTIALS", value_name = "FILE")]
+    pub(crate) cache_credentials: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) registries: RegistriesFile,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use axum::Router;
 use cache_registry_configmaps::ReloadableSet;
 use cache_registry_policy::{Engine, HostFacts};
-use cache_registry_proxy::Proxy;
+use cache_registry_proxy::{CacheCredentials, Proxy};
 use cache_registry_registry::{Connections, Registries, Timeouts};
 use cache_registry_runtime::{Admin, Readiness, Sharing, Shutdown, telemetry};
 use cache_registry_webhook::Server;
@@ -83,6 +83,7 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         identity: args.identity,
         node_address: args.node.node_address,
         registry: args.registry,
+        registry_credentials_secret: args.registry_credentials_secret,
         parallel_copies: args.parallel_copies.into(),
         webhook_certificate: args.webhook_certificate.wanted(),
     };
@@ -102,6 +103,9 @@ async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
 
     let config = cache_registry_proxy::Config::new(args.cache, args.node.node_address);
     let connections = Connections::new(read_registries(&args.registries)?, config.timeouts())?;
+    if let Some(file) = args.cache_credentials {
+        tokio::spawn(CacheCredentials::open(file, connections.clone()).await.follow());
+    }
     let proxy = Proxy::new(config, connections, cache_registry_proxy::Metrics::register(&mut metrics));
     let sharing = if args.share_ports { Sharing::WithSuccessor } else { Sharing::Alone };
     let listeners = cache_registry_proxy::listen(&args.listen, sharing)?;

@@ -1,14 +1,14 @@
 {{- /* Names, labels, references. */ -}}
 
 {{- define "cache-registry.name" -}}
-{{ .Values.nameOverride | default .Chart.Name | trunc 43 | trimSuffix "-" }}
+{{ .Values.nameOverride | default .Chart.Name | trunc 42 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* What the names of all objects begin with. The longest end is -webhook-certificate, and 63 is as long as a name may be. */ -}}
+{{- /* What the names of all objects begin with. The longest end is -registry-credentials, and 63 is as long as a name may be. */ -}}
 {{- define "cache-registry.fullname" -}}
 {{- $name := include "cache-registry.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{ .Values.fullnameOverride | default $full | trunc 43 | trimSuffix "-" }}
+{{ .Values.fullnameOverride | default $full | trunc 42 | trimSuffix "-" }}
 {{- end }}
 
 {{- /* Labels of an object that belongs to all roles. */ -}}
@@ -74,7 +74,11 @@ labels:
 localhost:{{ .Values.proxy.hostPort }}
 {{- end }}
 
+{{- /* Where the registry is written to, by the controllers alone. */ -}}
 {{- define "cache-registry.registryPort" -}}5000{{- end }}
+
+{{- /* Where it is read, by the proxies. */ -}}
+{{- define "cache-registry.readerPort" -}}5001{{- end }}
 
 {{- define "cache-registry.webhookPort" -}}9443{{- end }}
 
@@ -84,6 +88,13 @@ localhost:{{ .Values.proxy.hostPort }}
 {{- /* The registry's host and port by its name in the cluster. */ -}}
 {{- define "cache-registry.registryHost" -}}
 {{ include "cache-registry.fullname" . }}-registry.{{ .Release.Namespace }}.svc:{{ include "cache-registry.registryPort" . }}
+{{- end }}
+
+{{- /* The Secret of the registry's credentials; empty where it lets everybody in. */ -}}
+{{- define "cache-registry.registryCredentialsSecret" -}}
+{{- if .Values.registry.authentication.enabled -}}
+{{ include "cache-registry.fullname" . }}-registry-credentials
+{{- end -}}
 {{- end }}
 
 {{- /* The Secret of the webhook's certificate. */ -}}

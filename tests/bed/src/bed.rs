@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,6 +14,7 @@ use crate::cache::{Cache, CacheKind};
 use crate::certificates::{Authority, CertificateFiles};
 use crate::containerd::Containerd;
 use crate::control_plane::ControlPlane;
+use crate::credentials::mount_credentials;
 use crate::exchange::{self, Answer};
 use crate::guardian::Guardian;
 use crate::network::Network;
@@ -81,7 +83,7 @@ impl Bed {
 
         let mut cache = Cache::new(folder, network, &tools, options.cache)?;
         let mut upstream = Upstream::new(folder, network, &tools);
-        let operator = Operator::new(folder, network, &tools, cache.address());
+        let operator = Operator::new(folder, network, &tools, &cache);
         operator.write_registries(upstream.address())?;
         let node = |name, place, containerd| {
             Node::new(folder, network, &tools, name, place, containerd, |namespace| operator.proxy(name, namespace))
@@ -112,10 +114,14 @@ impl Bed {
             anyhow::Ok((plane, webhook, controllers))
         };
         let others = async {
-            tokio::try_join!(upstream.part.start(), cache.part.start())?;
+            upstream.part.start().await?;
             tokio::try_join!(a.containerd.start(), a.proxy.start(), b.containerd.start(), b.proxy.start())
         };
         let ((control_plane, webhook, controllers), _) = tokio::try_join!(control_plane, others)?;
+        if cache.is_guarded() {
+            mount_credentials(control_plane.client(), folder).await?;
+        }
+        cache.start().await?;
         Ok(Self { control_plane, cache, upstream, webhook, controllers, a, b, authority, tools, network, guardian })
     }
 
@@ -139,7 +145,7 @@ impl Bed {
         let address = webhook_address(self.network, replica);
         let certificate = self.authority.server(&format!("webhook-{replica}"), address)?;
         let kubeconfig = self.control_plane.kubeconfig_of(&self.authority, WEBHOOK_USER)?;
-        let operator = Operator::new(self.folder(), self.network, &self.tools, self.cache.address());
+        let operator = Operator::new(self.folder(), self.network, &self.tools, &self.cache);
         Ok(operator.webhook(replica, &certificate, &kubeconfig))
     }
 
@@ -156,6 +162,12 @@ impl Bed {
     /// A registry that asks for a password, which is not started yet.
     pub fn private_registry(&self) -> Result<PrivateRegistry> {
         PrivateRegistry::new(self.folder(), self.network, &self.tools)
+    }
+
+    /// Gives the registry and the proxies the credentials that the Secret holds, as their kubelets do after a while; and
+    /// says what it holds.
+    pub async fn mount_registry_credentials(&self) -> Result<BTreeMap<String, String>> {
+        mount_credentials(self.control_plane.client(), self.folder()).await
     }
 
     /// The file that says where the registries of this bed are.
@@ -232,6 +244,7 @@ impl Bed {
         [&mut plane.etcd, &mut plane.api_server, &mut plane.controller_manager]
             .into_iter()
             .chain([&mut self.cache.part, &mut self.upstream.part, &mut self.webhook])
+            .chain(&mut self.cache.reader)
             .chain(&mut self.controllers)
             .chain([&mut self.a, &mut self.b].into_iter().flat_map(|node| [&mut node.containerd, &mut node.proxy]))
     }

@@ -6,7 +6,9 @@ use anyhow::Result;
 use cache_registry_api::labels::{OPT_OUT_LABEL, OPT_OUT_VALUE};
 use serde_json::{Value, json};
 
+use crate::cache::Cache;
 use crate::certificates::{Authority, CertificateFiles};
+use crate::credentials::{REGISTRY_CREDENTIALS, credentials_file, credentials_secret};
 use crate::network::{Namespace, Network};
 use crate::part::{Part, Ready};
 use crate::private_registry::private_registry_address;
@@ -52,12 +54,12 @@ pub(crate) struct Operator<'a> {
     folder: &'a Path,
     network: Network,
     tools: &'a Tools,
-    cache: SocketAddr,
+    cache: &'a Cache,
     registries: PathBuf,
 }
 
 impl<'a> Operator<'a> {
-    pub(crate) fn new(folder: &'a Path, network: Network, tools: &'a Tools, cache: SocketAddr) -> Self {
+    pub(crate) fn new(folder: &'a Path, network: Network, tools: &'a Tools, cache: &'a Cache) -> Self {
         Self { folder, network, tools, cache, registries: registries_file(folder) }
     }
 
@@ -81,7 +83,7 @@ impl<'a> Operator<'a> {
             .args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()])
             .args(["--tls-cert".as_ref(), files.certificate.as_path()])
             .args(["--tls-key".as_ref(), files.key.as_path()])
-            .args(["--registry-host", &self.cache.to_string()])
+            .args(["--registry-host", &self.cache.address().to_string()])
             .args(["--registries".as_ref(), self.registries.as_path()])
             .env("KUBECONFIG", kubeconfig)
     }
@@ -91,18 +93,22 @@ impl<'a> Operator<'a> {
         let admin = self.network.host(CONTROLLERS_ADMIN + u16::from(replica));
         let name = format!("controllers-{replica}");
         self.role(&name, "controllers", admin)
-            .args(["--namespace", NAMESPACE, "--identity", &name, "--registry", &format!("http://{}", self.cache)])
+            .args(["--namespace", NAMESPACE, "--identity", &name, "--registry", &self.cache.url()])
             .args(["--registries".as_ref(), self.registries.as_path()])
             .args(["--admin-listen", &admin.to_string()])
+            .args(self.cache.is_guarded().then(|| format!("--registry-credentials-secret={REGISTRY_CREDENTIALS}")))
             .env("KUBECONFIG", kubeconfig)
     }
 
     /// The proxy of a node, which has no kubeconfig.
     pub(crate) fn proxy(&self, node: &str, namespace: &Namespace) -> Part {
         let admin = namespace.address(PROXY_ADMIN);
+        let cache = format!("http://{}", self.cache.reader_address());
+        let credentials = credentials_file(self.folder, "proxy").display().to_string();
         Part::new(self.folder, format!("{node}-proxy"), "nsenter", Ready::Answers(admin, "/ready"))
             .args([format!("--net={}", namespace.path()).into(), self.tools.cache_registry().to_owned()])
-            .args(["proxy", "--cache", &format!("http://{}", self.cache), "--admin-listen", &admin.to_string()])
+            .args(["proxy", "--cache", &cache, "--admin-listen", &admin.to_string()])
+            .args(self.cache.is_guarded().then(|| format!("--cache-credentials={credentials}")))
             .args(["--registries".as_ref(), self.registries.as_path()])
             .env("RUST_LOG", LOG)
     }
@@ -133,6 +139,7 @@ pub(crate) fn webhook_admin(network: Network, replica: u8) -> SocketAddr {
 pub(crate) fn objects(network: Network, authority: &Authority) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": [
         { "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } },
+        credentials_secret(),
         cluster_role(),
         role(),
         webhook_role(),
@@ -171,11 +178,19 @@ fn role() -> Value {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
         "metadata": { "name": CONTROLLERS_USER, "namespace": NAMESPACE },
-        "rules": [{
-            "apiGroups": ["coordination.k8s.io"],
-            "resources": ["leases"],
-            "verbs": ["get", "create", "update", "patch"],
-        }],
+        "rules": [
+            {
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "verbs": ["get", "create", "update", "patch"],
+            },
+            {
+                "apiGroups": [""],
+                "resources": ["secrets"],
+                "resourceNames": [REGISTRY_CREDENTIALS],
+                "verbs": ["get", "list", "watch", "patch"],
+            },
+        ],
     })
 }
 

@@ -6,11 +6,14 @@ use std::sync::LazyLock;
 
 use crate::{NAMESPACE, RELEASE, Release, folder, workspace};
 
-/// helm, where `CACHE_REGISTRY_TOOLS` says, or as `tests/tools` builds it.
-static HELM: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = env::var_os("CACHE_REGISTRY_TOOLS").map_or_else(built_tools, PathBuf::from);
-    folder.join("helm")
-});
+/// Where `CACHE_REGISTRY_TOOLS` says, or as `tests/tools` builds them.
+static TOOLS: LazyLock<PathBuf> =
+    LazyLock::new(|| env::var_os("CACHE_REGISTRY_TOOLS").map_or_else(built_tools, PathBuf::from));
+
+/// A program of the test bed: `helm`, `registry`.
+pub fn tool(name: &str) -> PathBuf {
+    TOOLS.join(name)
+}
 
 /// What is installed with these values (YAML), or why helm refuses.
 pub fn render(values: &str) -> Result<Release, String> {
@@ -44,7 +47,7 @@ fn template(release: &str, kinds: &[&str], values: &str) -> Result<Release, Stri
 
 /// Runs helm with the chart and the values, and gives what it prints, or what it complains of.
 fn helm(arguments: &[&str], values: &str) -> Result<String, String> {
-    let mut child = Command::new(&*HELM)
+    let mut child = Command::new(tool("helm"))
         .args(arguments)
         .arg(folder())
         .args(["--namespace", NAMESPACE, "--values", "-"])
@@ -55,7 +58,7 @@ fn helm(arguments: &[&str], values: &str) -> Result<String, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("{}: {error}", HELM.display()))?;
+        .map_err(|error| format!("{}: {error}", tool("helm").display()))?;
     // It may end without reading: then its words tell more than this error.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(values.as_bytes()));
     let output = child.wait_with_output().map_err(|error| error.to_string())?;

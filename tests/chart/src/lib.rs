@@ -10,7 +10,7 @@ mod release;
 
 use std::path::PathBuf;
 
-pub use helm::{lint, render, render_as, render_where};
+pub use helm::{lint, render, render_as, render_where, tool};
 pub use release::{Pod, Release, at};
 
 /// The release in tests that name none, and its namespace: those of the README's command.

@@ -51,9 +51,14 @@ impl Release {
 }
 
 impl<'a> Pod<'a> {
-    /// Its container: each has one.
+    /// Its container: each has one, but for the registry's, whose first is the one that is written to.
     pub fn container(&self) -> &'a Value {
         &self.spec["containers"][0]
+    }
+
+    /// All of them.
+    pub fn containers(&self) -> &'a [Value] {
+        self.spec["containers"].as_array().map_or(&[], Vec::as_slice)
     }
 
     /// The container's arguments.

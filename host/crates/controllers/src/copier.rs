@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::plan::Failure;
+use crate::registry_access::Access;
 
 /// What is asked of registries, so that the reconciler's tests need none.
 pub(crate) trait Copier: Send + Sync + 'static {
@@ -29,10 +30,12 @@ pub(crate) enum Found {
 pub(crate) struct RegistryCopier {
     pub(crate) connections: Connections,
     pub(crate) registry: Url,
+    pub(crate) access: Access,
 }
 
 impl Copier for RegistryCopier {
     async fn copy(&self, source: &Reference) -> Result<Copied, Failure> {
+        self.access.granted().await?;
         let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
         copy(source, &self.connections, &self.registry, &CopyOptions::default(), &progress).await.map_err(Into::into)
     }
@@ -40,6 +43,7 @@ impl Copier for RegistryCopier {
     async fn find(&self, source: &Reference) -> Result<Found, Failure> {
         // Every wait of the connections is bounded; this bounds their sum.
         const LONGEST: Duration = Duration::from_secs(30);
+        self.access.granted().await?;
         let location = Location::of(source);
         let repository = self.connections.cache(&self.registry, location.repository());
         let late = |_| Failure {

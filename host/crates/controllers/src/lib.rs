@@ -7,6 +7,7 @@
 //!        ▲                     ▲                  │                       │
 //!        └──── status, Event ──┼──────────────────┘                       │
 //!                              └────────────── outcome ───────────────────┘
+//!  the registry's Secret ──watch──▶ RegistryAccess: fills it in ──▶ credentials of every call to the registry
 //! ```
 //!
 //! The registry is the truth about what is cached. A new leader believes no status: it asks the registry about every
@@ -38,6 +39,7 @@ mod mock_api;
 mod plan;
 mod pod_sources;
 mod reconciler;
+mod registry_access;
 mod tracked;
 mod usage;
 mod webhook_certificate;
@@ -47,6 +49,7 @@ use copier::RegistryCopier;
 use lease::{Leadership, Times};
 pub use metrics::Metrics;
 use reconciler::Reconciler;
+use registry_access::RegistryAccess;
 use webhook_certificate::Keeper;
 pub use webhook_certificate::WebhookCertificate;
 
@@ -71,6 +74,8 @@ pub struct Config {
     pub node_address: NodeAddress,
     /// The registry that images are copied into.
     pub registry: Url,
+    /// The Secret of its credentials; `None` for a registry that lets everybody in.
+    pub registry_credentials_secret: Option<String>,
     /// How many images are copied at once; at least one is.
     pub parallel_copies: usize,
     /// The webhook's certificate, where it is to be made here.
@@ -102,7 +107,9 @@ pub async fn run(
     let mut leadership = Leadership::new(client.clone(), &config.namespace, LEASE, me, Times::default());
     let certificate =
         config.webhook_certificate.map(|wanted| Keeper::new(&client, &config.namespace, wanted, metrics.clone()));
-    let copier = Arc::new(RegistryCopier { connections, registry: config.registry.clone() });
+    let secret = config.registry_credentials_secret.as_deref();
+    let access = RegistryAccess::new(client.clone(), &config.namespace, secret, connections.clone());
+    let copier = Arc::new(RegistryCopier { connections, registry: config.registry.clone(), access: access.access() });
     loop {
         tokio::select! {
             () = leadership.acquire(|| unreached = None) => {}
@@ -124,6 +131,7 @@ pub async fn run(
                 () = leadership.keep() => Ended::Lost,
                 Some(never) = OptionFuture::from(certificate.as_ref().map(Keeper::run)) => match never {},
                 () = shutdown.wait() => Ended::Shutdown,
+                never = access.keep() => match never {},
                 panicked = reconciler.run(pods.default_backoff(), images.default_backoff()) => Ended::Panicked(panicked),
             }
         };

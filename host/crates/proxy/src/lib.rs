@@ -23,6 +23,7 @@
 
 mod ask;
 mod breaker;
+mod cache_credentials;
 mod fault;
 mod legs;
 mod limits;
@@ -62,6 +63,7 @@ use crate::refusal::Refusal;
 use crate::route::{Route, route};
 use crate::suspects::Suspects;
 
+pub use cache_credentials::CacheCredentials;
 pub use listen::listen;
 pub use metrics::Metrics;
 pub use server::{GRACE, serve};

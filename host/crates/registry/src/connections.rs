@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::future::Cache;
@@ -88,7 +89,9 @@ impl Connections {
         }
         let clients = Clients::new(roots, &reach, &timeouts)?;
         let homes = Cache::builder().max_capacity(20_000).build();
-        Ok(Self(Arc::new(Shared { registries, timeouts, reach, clients, own_cas, tokens: Tokens::new(), homes })))
+        let (tokens, cache_credentials) = (Tokens::new(), ArcSwapOption::empty());
+        let shared = Shared { registries, timeouts, reach, clients, own_cas, tokens, homes, cache_credentials };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// A repository of an upstream registry. `registry` is the host as it stands in references.
@@ -119,13 +122,23 @@ impl Connections {
         Repository::new(self.clone(), endpoints, repository)
     }
 
+    /// In whose name the registry inside the cluster is spoken to, from the next [`Self::cache`] on and by every clone;
+    /// in nobody's with `None`, as at the beginning.
+    ///
+    /// They are brought along unasked, so that no pull begins with a refusal; not to where a redirect leads, and never
+    /// to another registry.
+    pub fn set_cache_credentials(&self, credentials: Option<Credentials>) {
+        self.0.cache_credentials.store(credentials.map(Arc::new));
+    }
+
     /// A repository of the registry inside the cluster, whose address is chosen by whoever runs it: the guard does not
     /// ask where it is. Where the registries file names its host, that entry's CA is trusted.
     pub fn cache(&self, endpoint: &Url, repository: &str) -> Repository {
         let same = |place: &&Place| host_and_port(&place.url) == host_and_port(endpoint);
         let ca = self.0.registries.all_places().find(same).and_then(|place| place.ca.clone());
         let name: Arc<str> = endpoint.host_str().unwrap_or_default().into();
-        let endpoint = self.endpoint(Leg::Cache, &name, &Place { url: endpoint.clone(), ca });
+        let mut endpoint = self.endpoint(Leg::Cache, &name, &Place { url: endpoint.clone(), ca });
+        endpoint.credentials = self.0.cache_credentials.load().as_deref().cloned();
         Repository::new(self.clone(), Ok(Arc::from([endpoint])), repository)
     }
 
@@ -175,6 +188,7 @@ struct Shared {
     own_cas: Vec<OwnCa>,
     tokens: Tokens,
     homes: Cache<(Url, String), Arc<str>>,
+    cache_credentials: ArcSwapOption<Credentials>,
 }
 
 /// Clients that trust a CA of the registries file beside the public ones. A redirect of such a registry, to a store

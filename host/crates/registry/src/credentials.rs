@@ -49,6 +49,17 @@ impl Credentials {
         Ok(Self(Arc::new(Secret::IdentityToken(token.to_owned()))))
     }
 
+    /// Those of a file that holds nothing else: one line, `user:password`.
+    pub fn of_line(text: &[u8]) -> Result<Self, CredentialsError> {
+        let text = std::str::from_utf8(text).map_err(|_| CredentialsError::new("it is no text in UTF-8"))?;
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        match line.split_once(':') {
+            _ if line.contains(char::is_control) => Err(CredentialsError::new("it is more than one line of text")),
+            Some((user, password)) if !user.is_empty() && !password.is_empty() => Self::password(user, password),
+            _ => Err(CredentialsError::new("it is not a user name, a colon and a password")),
+        }
+    }
+
     /// Those for a repository in a Docker configuration, as Kubernetes keeps it in a Secret of the type
     /// `kubernetes.io/dockerconfigjson` (or, without `auths` around it, `kubernetes.io/dockercfg`); `None` where it has
     /// none.
@@ -190,6 +201,26 @@ mod tests {
         assert!(Credentials::password("us:er", "x").unwrap_err().to_string().contains("no colon"));
         assert!(Credentials::password("user", &long).unwrap_err().to_string().contains("32768"));
         assert!(Credentials::identity_token(&long).unwrap_err().to_string().contains("32768"));
+    }
+
+    #[rstest]
+    #[case(b"user:hush")]
+    #[case(b"user:hush\n")]
+    fn a_line_holds_a_user_and_a_password(#[case] line: &[u8]) {
+        assert_eq!(Credentials::of_line(line).unwrap(), Credentials::password("user", "hush").unwrap());
+    }
+
+    #[rstest]
+    #[case(b"", "not a user name")]
+    #[case(b"user:", "not a user name")]
+    #[case(b":hush", "not a user name")]
+    #[case(b"hush\n", "not a user name")]
+    #[case(b"user:hush\nother:hush\n", "more than one line")]
+    #[case(b"user:hush\r\n", "more than one line")]
+    #[case(b"user:\xff", "UTF-8")]
+    fn another_line_is_refused_and_not_quoted(#[case] line: &[u8], #[case] part: &str) {
+        let error = Credentials::of_line(line).unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains("hush"), "{error}");
     }
 
     #[rstest]

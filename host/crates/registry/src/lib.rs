@@ -8,7 +8,7 @@
 //!  Registries ──▶ Connections ──▶ Repository ── get, head, push, mount
 //!                   ▲  │            ▲  ▲  ▲
 //!  Credentials ─────┘  │   upstream │  │  │ cache
-//!   (upstream only)    │     artifact  copy
+//!   (each leg's own)   │     artifact  copy
 //!                      ▼
 //!        token ──▶ exchange ──▶ connect: name ─▶ guard ─▶ TCP ─▶ TLS
 //!    (401 → token    (redirects, time limits,

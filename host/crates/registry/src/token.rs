@@ -9,6 +9,7 @@ use moka::future::Cache;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
+use crate::asked::Leg;
 use crate::challenge::Challenge;
 use crate::credentials::Secret;
 use crate::exchange::{Ask, Endpoint, Payload};
@@ -83,12 +84,16 @@ impl Tokens {
         }
     }
 
-    /// The `Authorization` that a request will need, as far as that is known from earlier ones.
+    /// The `Authorization` that a request will need, as far as that is known from earlier ones. The registry inside the
+    /// cluster is ours, and is shown its password unasked: a pull would otherwise begin with a refusal, and a blob that
+    /// is being sent can't be sent again after one.
     pub(crate) async fn known(&self, endpoint: &Endpoint, need: &Need) -> Option<HeaderValue> {
-        match self.asked_for.get(need).await? {
-            Demand::Password => need.credentials.as_ref()?.basic(),
+        match self.asked_for.get(need).await {
             // A failure here would hide what the registry itself has to say: it is asked without a token.
-            Demand::Token(grant) => self.fetched(endpoint, need, &grant).await.ok(),
+            Some(Demand::Token(grant)) => self.fetched(endpoint, need, &grant).await.ok(),
+            Some(Demand::Password) => need.credentials.as_ref()?.basic(),
+            None if endpoint.leg == Leg::Cache => need.credentials.as_ref()?.basic(),
+            None => None,
         }
     }
 
@@ -106,7 +111,11 @@ impl Tokens {
         let header = match &demand {
             Demand::Password => {
                 let header = need.credentials.as_ref().map(Credentials::basic);
-                let header = header.ok_or_else(|| asked.unauthorized(NO_PASSWORD))?;
+                let none = match endpoint.leg {
+                    Leg::Cache => NO_PASSWORD_OF_CACHE,
+                    Leg::Upstream => NO_PASSWORD,
+                };
+                let header = header.ok_or_else(|| asked.unauthorized(none))?;
                 header.ok_or_else(|| asked.unauthorized(IDENTITY_TOKEN_FOR_PASSWORD))?
             }
             Demand::Token(grant) => {
@@ -137,6 +146,8 @@ impl Tokens {
 
 const NO_PASSWORD: &str = "it wants a user name and a password, and there are none for it. Only what everybody may read can be fetched; a \
      mirror in the registries file may have it.";
+const NO_PASSWORD_OF_CACHE: &str = "it wants a user name and a password, and there are none for it yet. They come from the Secret of the registry's \
+     credentials, which the controllers fill in.";
 const IDENTITY_TOKEN_FOR_PASSWORD: &str =
     "it wants a user name and a password, and the credentials for it are an identity token. Log in with a password.";
 

@@ -52,6 +52,9 @@ const ALWAYS: [&str; 7] = [
     "cache-registry-webhook | cache-registry-system | events.k8s.io/events | create,patch",
 ];
 
+/// The one that comes with credentials of the registry.
+const AUTHENTICATION: &str = "cache-registry-controllers | cache-registry-system | /secrets named cache-registry-registry-credentials | get,list,watch,patch";
+
 /// Those that come with a certificate that the controllers manage.
 const SELF_MANAGED: [&str; 2] = [
     "cache-registry-controllers | cache-registry-system | /secrets named cache-registry-webhook-certificate | get,list,watch,update,patch",
@@ -59,7 +62,7 @@ const SELF_MANAGED: [&str; 2] = [
 ];
 
 fn expected(more: &[&'static str]) -> BTreeSet<String> {
-    ALWAYS.iter().chain(more).map(ToString::to_string).collect()
+    ALWAYS.iter().chain([&AUTHENTICATION]).chain(more).map(ToString::to_string).collect()
 }
 
 #[test]
@@ -68,9 +71,16 @@ fn nobody_may_do_more_than_the_table_says() {
 }
 
 #[test]
-fn with_a_certificate_of_others_the_controllers_see_no_secret() {
+fn with_a_certificate_of_others_the_controllers_do_not_see_it() {
     let values = "controllers: { webhook: { certificate: { mode: cert-manager } } }";
     assert_eq!(rights(&render(values).unwrap()), expected(&[]));
+}
+
+#[test]
+fn without_authentication_the_controllers_see_no_credentials() {
+    let mut without = expected(&SELF_MANAGED);
+    without.remove(AUTHENTICATION);
+    assert_eq!(rights(&render("registry: { authentication: { enabled: false } }").unwrap()), without);
 }
 
 #[test]

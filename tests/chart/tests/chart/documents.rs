@@ -75,7 +75,7 @@ fn the_schema_knows_the_values_and_no_others() {
     let unknown: Vec<_> = known.difference(&allowed_paths).filter(|path| !free(path)).collect();
     assert!(unknown.is_empty(), "not in values.schema.json: {unknown:?}");
     // Fields of Kubernetes' own types are allowed without being in values.yaml.
-    let kubernetes = ["SecurityContext", "securityContext", "resources", "updateStrategy"];
+    let kubernetes = ["SecurityContext", "securityContext", "resources", "readerResources", "updateStrategy"];
     let hidden: Vec<_> = allowed_paths
         .difference(&known)
         .filter(|path| !free(path) && !kubernetes.iter().any(|word| path.contains(word)))
@@ -85,7 +85,7 @@ fn the_schema_knows_the_values_and_no_others() {
 
 /// Maps of anything: the schema cannot name their keys.
 fn free(path: &str) -> bool {
-    ["nodeSelector", "resources.", "seccompProfile"].iter().any(|word| path.contains(word))
+    ["nodeSelector", "resources.", "readerResources.", "seccompProfile"].iter().any(|word| path.contains(word))
 }
 
 #[test]

@@ -118,6 +118,7 @@ fn roles_agree_on_the_node_address_and_the_registry() {
     assert_eq!(release.pod("controllers").argument("--registry"), Some(format!("http://{registry}").as_str()));
     let own = release.pod("webhook").argument("--registry-host").unwrap();
     assert!(own.split(',').any(|host| host == registry), "{own}");
+    assert!(own.split(',').any(|host| host == "cache-registry-registry.cache-registry-system:5001"), "{own}");
     assert_eq!(release.pod("proxy").argument("--listen"), Some("127.0.0.1:5001,[::1]:5001"));
 }
 

@@ -9,6 +9,7 @@ mod matrix;
 mod names;
 mod network;
 mod refusals;
+mod registry_access;
 mod restricted;
 mod roles;
 mod storage;

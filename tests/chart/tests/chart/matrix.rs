@@ -3,7 +3,7 @@
 use cache_registry_chart::{lint, render};
 
 /// Each is a name and values.
-pub(crate) const MATRIX: [(&str, &str); 12] = [
+pub(crate) const MATRIX: [(&str, &str); 13] = [
     ("none", ""),
     ("cert-manager", "controllers: { webhook: { certificate: { mode: cert-manager } } }"),
     ("an issuer of one's own", ISSUER),
@@ -11,6 +11,7 @@ pub(crate) const MATRIX: [(&str, &str); 12] = [
     ("hostPort", "proxy: { hostNetwork: false, hostPort: 5001 }"),
     ("persistence", "registry: { persistence: { enabled: true, size: 100Gi, storageClass: fast } }"),
     ("the other spelling", "registry: { persistance: { enabled: true, existingClaim: images } }"),
+    ("no authentication", "registry: { authentication: { enabled: false } }"),
     ("registries", REGISTRIES),
     ("a registries file of one's own", "registriesSecret: { name: registries, key: file.yaml }"),
     ("places", PLACES),

@@ -79,13 +79,16 @@ fn every_port_that_is_named_is_there() {
     for values in ["", "proxy: { hostNetwork: false }"] {
         let release = render(values).unwrap();
         let ports = |role: &str| -> Vec<String> {
-            let ports = release.pod(role).container()["ports"].as_array().into_iter().flatten();
+            let containers = release.pod(role).containers().iter();
+            let ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
             ports.map(|port| port["name"].as_str().unwrap().to_owned()).collect()
         };
         for service in release.of_kind("Service") {
             let role = service["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap();
-            let target = service["spec"]["ports"][0]["targetPort"].as_str().unwrap();
-            assert!(ports(role).iter().any(|port| port == target), "{role}: {target}");
+            for port in service["spec"]["ports"].as_array().unwrap() {
+                let target = port["targetPort"].as_str().unwrap();
+                assert!(ports(role).iter().any(|port| port == target), "{role}: {target}");
+            }
         }
         for policy in release.of_kind("NetworkPolicy") {
             let role = policy["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap();
@@ -95,13 +98,14 @@ fn every_port_that_is_named_is_there() {
             }
         }
         for pod in release.pods().into_iter().filter(|pod| pod.role != "test") {
-            for probe in ["livenessProbe", "readinessProbe"] {
-                match &pod.container()[probe]["httpGet"]["port"] {
-                    // In the node's network ports have no names.
-                    Value::Number(port) => {
-                        assert!(pod.argument("--admin-listen").unwrap().ends_with(&format!(":{port}")))
-                    }
-                    target => assert!(ports(pod.role).iter().any(|port| port == target), "{}: {target}", pod.role),
+            for container in pod.containers() {
+                for probe in ["livenessProbe", "readinessProbe"] {
+                    let own = match &container[probe]["httpGet"]["port"] {
+                        // In the node's network ports have no names.
+                        Value::Number(port) => pod.argument("--admin-listen").unwrap().ends_with(&format!(":{port}")),
+                        target => container["ports"].as_array().unwrap().iter().any(|port| port["name"] == *target),
+                    };
+                    assert!(own, "{} {}: {probe}", pod.role, container["name"]);
                 }
             }
         }

@@ -35,20 +35,24 @@ fn the_registry_connects_nowhere() {
 }
 
 #[test]
-fn the_registry_is_reached_by_controllers_and_proxies() {
+fn the_registry_is_written_by_controllers_and_read_by_proxies() {
     let release = render("proxy: { hostNetwork: false }").unwrap();
-    let expected = json!([{ "ports": [{ "port": "http" }], "from": [role("controllers"), role("proxy")] }]);
+    let expected = json!([
+        { "ports": [{ "port": "http" }], "from": [role("controllers")] },
+        { "ports": [{ "port": "read" }], "from": [role("proxy")] },
+    ]);
     assert_eq!(ingress(&release, "registry"), &expected);
 }
 
 #[test]
 fn in_the_hosts_network_proxies_are_the_nodes() {
     let release = render("networkPolicy: { nodes: [10.0.0.0/16, 'fd00::/64'] }").unwrap();
-    let from =
-        json!([role("controllers"), { "ipBlock": { "cidr": "10.0.0.0/16" } }, { "ipBlock": { "cidr": "fd00::/64" } }]);
-    assert_eq!(ingress(&release, "registry")[0]["from"], from);
+    let from = json!([{ "ipBlock": { "cidr": "10.0.0.0/16" } }, { "ipBlock": { "cidr": "fd00::/64" } }]);
+    assert_eq!(ingress(&release, "registry")[1]["from"], from);
     // No policy can select them, and nobody has said which addresses they have.
-    assert!(ingress(&render("").unwrap(), "registry")[0].get("from").is_none());
+    let release = render("").unwrap();
+    assert!(ingress(&release, "registry")[1].get("from").is_none());
+    assert_eq!(ingress(&release, "registry")[0]["from"], json!([role("controllers")]));
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn the_proxy_needs_no_name_service_of_the_cluster() {
     let release = render("").unwrap();
     let proxy = release.pod("proxy");
     assert_eq!(proxy.spec["dnsPolicy"], "Default");
-    assert_eq!(proxy.argument("--cache"), Some("http://$(CACHE_REGISTRY_REGISTRY_SERVICE_HOST):5000"));
+    assert_eq!(proxy.argument("--cache"), Some("http://$(CACHE_REGISTRY_REGISTRY_SERVICE_HOST):5001"));
     release.object("Service", "cache-registry-registry");
 }
 

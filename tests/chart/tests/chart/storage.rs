@@ -56,15 +56,22 @@ fn cached_images_outlive_the_release() {
 #[test]
 fn the_registry_is_configured_as_the_tests_have_it() {
     let release = render("").unwrap();
-    let file = release.object("ConfigMap", "cache-registry-registry")["data"]["config.yml"].as_str().unwrap();
-    let configuration: Value = serde_saphyr::from_str(file).unwrap();
-    assert_eq!(at(&configuration, "storage.delete.enabled"), true);
-    assert_eq!(at(&configuration, "validation.manifests.indexes.platforms"), "none");
-    // After a garbage collection it would promise blobs that are gone.
-    assert!(at(&configuration, "storage.cache").is_null());
-    let mounts = release.pod("registry").container()["volumeMounts"].clone();
-    assert_eq!(mounts[1]["mountPath"], *at(&configuration, "storage.filesystem.rootdirectory"));
-    assert_eq!(release.pod("registry").arguments(), ["serve", "/etc/cache-registry/config.yml"]);
+    let containers = release.pod("registry").containers();
+    let files = release.object("ConfigMap", "cache-registry-registry")["data"].as_object().unwrap();
+    assert_eq!((containers.len(), files.len()), (2, 2));
+    for (container, name) in containers.iter().zip(["config.yml", "reader.yml"]) {
+        let configuration: Value = serde_saphyr::from_str(files[name].as_str().unwrap()).unwrap();
+        assert_eq!(at(&configuration, "validation.manifests.indexes.platforms"), "none");
+        // After a garbage collection it would promise blobs that are gone.
+        assert!(at(&configuration, "storage.cache").is_null());
+        let is_reader = name == "reader.yml";
+        assert_eq!(at(&configuration, "storage.delete.enabled"), !is_reader);
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let images = mounts.iter().find(|mount| mount["name"] == "images").unwrap();
+        assert_eq!(images["mountPath"], *at(&configuration, "storage.filesystem.rootdirectory"));
+        assert_eq!(images["readOnly"] == true, is_reader);
+        assert_eq!(container["args"], json!(["serve", format!("/etc/cache-registry/{name}")]));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, and does not see that these modules are one")]
 
 mod blobs;
+mod cache_credentials;
 mod client;
 mod distribution;
 mod manifests;

@@ -28,6 +28,7 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: Shutdown,
     pub(crate) serving: JoinHandle<()>,
+    pub(crate) connections: Connections,
     metrics: Arc<Registry>,
 }
 
@@ -49,12 +50,12 @@ impl Node {
         timeouts.upstream.idle = IDLE;
         let connections = Connections::new(Registries::parse(&file).unwrap(), timeouts).unwrap();
         let mut metrics = Registry::default();
-        let proxy = Proxy::new(config, connections, Metrics::register(&mut metrics));
+        let proxy = Proxy::new(config, connections.clone(), Metrics::register(&mut metrics));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
         let serving = tokio::spawn(serve(vec![listener], router(Arc::new(proxy)), shutdown.clone()));
-        Self { address, shutdown, serving, metrics: Arc::new(metrics) }
+        Self { address, shutdown, serving, connections, metrics: Arc::new(metrics) }
     }
 
     /// The value of a metric's line that begins so; nothing counted is 0.

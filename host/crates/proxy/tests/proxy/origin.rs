@@ -26,6 +26,8 @@ pub(crate) enum Mood {
     Chunked,
     /// This status.
     Status(u16),
+    /// 401, but for who brings this `Authorization`.
+    Guarded(&'static str),
     /// 416 in words of which no length is told.
     RangeRefused,
     /// Headers come after so long.
@@ -132,6 +134,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Mood::RangeRefused => {
             let (parts, body) = failure(416).into_parts();
             return Response::from_parts(parts, Body::from_stream(body.into_data_stream()));
+        }
+        Mood::Guarded(authorization) if parts.headers.get("authorization").is_none_or(|it| it != authorization) => {
+            let mut response = failure(401);
+            response.headers_mut().insert("www-authenticate", r#"Basic realm="x""#.parse().unwrap());
+            return response;
         }
         Mood::Late(time) => tokio::time::sleep(time).await,
         Mood::Silent => std::future::pending().await,

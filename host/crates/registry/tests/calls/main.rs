@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod auth;
+mod cache_credentials;
 mod copies;
 mod corners;
 mod credentials;
