@@ -161,7 +161,8 @@ async fn a_certificate_of_the_users_is_served(cluster: &mut Cluster) -> Result<(
     let bundle = format!("controllers.webhook.certificate.caBundle={}", ca.display());
     let command = ["upgrade", RELEASE, &chart, "--namespace", NAMESPACE, "--reuse-values", "--set", mode];
     cluster.helm(&[&command[..], &["--set-file", &bundle, "--wait", "--timeout", "2m"]].concat()).await?;
-    rewritten(cluster).await
+    // Not at once: the mode is changed for all webhooks together, and they are replaced one by one.
+    until("pods to be rewritten", LONGEST_START, async || rewritten(cluster).await.map(Some)).await
 }
 
 /// Every pod of ours is replaced, while both nodes pull and pods are made.
@@ -227,7 +228,9 @@ async fn images_outlive_the_registrys_pod_on_a_volume(cluster: &mut Cluster) -> 
         },
     });
     cluster.apply(&volume.to_string()).await?;
-    install_with(cluster, &["registry.persistence.enabled=true"]).await?;
+    // Neither the claim nor what earlier tests said of an earlier registry.
+    install_with(cluster, &["registry.persistence.enabled=true,registry.persistence.keep=false"]).await?;
+    cluster.kubectl(&["delete", "cachedimages", "--all"]).await?;
     deploy(cluster, "keeper", cluster.a.name()).await?;
     cluster.objects().cached(BUSYBOX).await?;
 
@@ -263,6 +266,21 @@ async fn accounts_may_do_what_the_table_says(cluster: &mut Cluster) -> Result<()
 
 /// Of accounts that may do nothing there is nothing to be said: proxy and registry.
 const RIGHTS: &str = "\
+webhook in cache-registry-system: configmaps [] [] [get list watch]
+webhook in cache-registry-system: events.events.k8s.io [] [] [create patch]
+controllers in cache-registry-system: cachedimages.cache-registry.enix.io [] [] [get list watch create update patch delete]
+controllers in cache-registry-system: cachedimages.cache-registry.enix.io/finalizers [] [] [get update patch]
+controllers in cache-registry-system: cachedimages.cache-registry.enix.io/status [] [] [get update patch]
+controllers in cache-registry-system: leases.coordination.k8s.io [] [cache-registry-controllers] [get update patch]
+controllers in cache-registry-system: mutatingwebhookconfigurations.admissionregistration.k8s.io [] [cache-registry] [get list watch patch]
+controllers in cache-registry-system: pods [] [] [get list watch]
+controllers in cache-registry-system: secrets [] [cache-registry-registry-credentials] [get list watch patch]
+controllers in cache-registry-system: secrets [] [cache-registry-webhook-certificate] [get list watch update patch]
+controllers in kube-system: cachedimages.cache-registry.enix.io [] [] [get list watch create update patch delete]
+controllers in kube-system: cachedimages.cache-registry.enix.io/finalizers [] [] [get update patch]
+controllers in kube-system: cachedimages.cache-registry.enix.io/status [] [] [get update patch]
+controllers in kube-system: mutatingwebhookconfigurations.admissionregistration.k8s.io [] [cache-registry] [get list watch patch]
+controllers in kube-system: pods [] [] [get list watch]
 ";
 
 /// `resources [names] [verbs]`, sorted.
@@ -389,16 +407,13 @@ async fn install_with(cluster: &Cluster, settings: &[&str]) -> Result<()> {
 /// Puts the release's images into upstream. Ours is the one that `make image` has packed, where `CACHE_REGISTRY_IMAGE`
 /// says so; else it is the binary that the other tests have, with its libraries, which takes no build of its own.
 async fn publish(cluster: &Cluster) -> Result<()> {
-    match env::var_os("CACHE_REGISTRY_IMAGE").map(PathBuf::from) {
-        Some(layout) => {
-            let hint = || format!("no image at {}: run `make image` first", layout.display());
-            cluster.add_image(IMAGE, &layout).await.with_context(hint)?;
-        }
-        None => {
-            let layer = Layer::tar(&with_libraries("usr/bin/cache-registry", cluster.cache_registry())?)?;
-            let image = Image::single(&Platform::AMD64, &[layer], &["/usr/bin/cache-registry"]);
-            add(cluster, IMAGE.trim_start_matches("ghcr.io/"), &image).await?;
-        }
+    if let Some(layout) = env::var_os("CACHE_REGISTRY_IMAGE").map(PathBuf::from) {
+        let hint = || format!("no image at {}: run `make image` first", layout.display());
+        cluster.add_image(IMAGE, &layout).await.with_context(hint)?;
+    } else {
+        let layer = Layer::tar(&with_libraries("usr/bin/cache-registry", cluster.cache_registry())?)?;
+        let image = Image::single(&Platform::AMD64, &[layer], &["/usr/bin/cache-registry"]);
+        add(cluster, IMAGE.trim_start_matches("ghcr.io/"), &image).await?;
     }
     let registry = fs::read(cluster.programs().join("registry"))?;
     let layer = Layer::tar(&[File::program("registry", &registry)])?;

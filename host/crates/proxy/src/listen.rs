@@ -56,9 +56,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_in_use_is_an_error_that_names_it() {
-        let first = listen(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+        let first = listen(&["127.0.0.1:0".parse().unwrap()], Sharing::Alone).unwrap();
         let address = first[0].local_addr().unwrap();
-        let error = listen(&[address]).await.unwrap_err();
+        let error = listen(&[address], Sharing::Alone).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().starts_with(&format!("listening on {address}: ")), "{error}");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use cache_registry_runtime::Shutdown;
-use futures::future::{FutureExt as _, join_all};
+use futures::future::join_all;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -73,8 +73,9 @@ pub(crate) async fn serve_allowing(
         _ = join_all(listeners.iter().map(|listener| server.accept(listener))) => {}
         () = shutdown.wait() => {}
     }
-    listeners.iter().for_each(|listener| server.take_waiting(listener));
-    drop(listeners);
+    for listener in listeners {
+        server.take_waiting(listener);
+    }
     let Server { connections, draining, over, .. } = server;
     tracing::info!(connections = connections.len(), "draining");
     draining.cancel();
@@ -111,12 +112,16 @@ impl Server {
         }
     }
 
-    /// Accepts what waits already: a listener that is closed resets these connections, also where another process
-    /// listens on the same port.
-    fn take_waiting(&self, listener: &TcpListener) {
-        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+    /// Closes a listener, after accepting what waits: the kernel resets those connections otherwise, also where another
+    /// process listens on the same port.
+    fn take_waiting(&self, listener: TcpListener) {
+        // Not by way of tokio, which asks the kernel only when that has told of a connection.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, _)) = listener.accept() {
             let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else { return };
-            self.spawn(stream, permit);
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                self.spawn(stream, permit);
+            }
         }
     }
 
