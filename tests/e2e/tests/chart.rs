@@ -162,7 +162,10 @@ async fn a_certificate_of_the_users_is_served(cluster: &mut Cluster) -> Result<(
     let command = ["upgrade", RELEASE, &chart, "--namespace", NAMESPACE, "--reuse-values", "--set", mode];
     cluster.helm(&[&command[..], &["--set-file", &bundle, "--wait", "--timeout", "2m"]].concat()).await?;
     // Not at once: the mode is changed for all webhooks together, and they are replaced one by one.
-    until("pods to be rewritten", LONGEST_START, async || rewritten(cluster).await.map(Some)).await
+    until("pods to be rewritten", LONGEST_START, async || rewritten(cluster).await.map(Some)).await?;
+    // It is not the release's, whose uninstallation leaves nothing.
+    cluster.kubectl(&["delete", "secret", "--namespace", NAMESPACE, "brought"]).await?;
+    Ok(())
 }
 
 /// Every pod of ours is replaced, while both nodes pull and pods are made.
