@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A length of time: a whole number and `ms`, `s` or `m`.
+/// A length of time: a whole number and `ms`, `s`, `m`, `h` or `d`.
 pub fn time(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: u64 = match &text[digits.len()..] {

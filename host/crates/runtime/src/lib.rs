@@ -13,7 +13,7 @@
 //! - [`telemetry`]: logs on stderr, as text or JSON.
 //! - [`Readiness`]: ready when everything that was held has been let go of.
 //! - [`Shutdown`]: begins at SIGTERM or SIGINT, and bounds how long the end may take.
-//! - [`listen`]: takes an address, alone or beside the process that takes over.
+//! - [`listen()`]: takes an address, alone or beside the process that takes over.
 //! - [`Admin`]: `/live`, `/ready` and `/metrics` on a port of their own.
 
 mod admin;

@@ -67,7 +67,7 @@ async fn settings_are_checked_by_the_policy() {
 #[case::folder("check @.", "is no file")]
 #[case::no_settings("check @mine.wasm --settings @nowhere.yaml", "cannot read nowhere.yaml")]
 #[case::nothing("check", "<POLICY>")]
-#[case::no_time("check @mine.wasm --policy-time 50", "ms, s or m")]
+#[case::no_time("check @mine.wasm --policy-time 50", "ms, s, m, h or d")]
 #[tokio::test]
 async fn what_cannot_be_looked_at_is_bad_input(#[case] line: &str, #[case] expected: &str) {
     let said = Desk::with_settable_policy().policy(line).await.with(2);
