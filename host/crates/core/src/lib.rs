@@ -18,6 +18,7 @@
 
 mod admission;
 mod digest;
+mod duration;
 mod location;
 mod node_address;
 mod object_name;
@@ -26,6 +27,7 @@ mod reference;
 
 pub use admission::{ContainerFacts, ContainerKind, Decision, Owner, PodFacts, PullPolicy, Verdict};
 pub use digest::{Digest, DigestMismatch, Hasher, UnsupportedDigest, parse_digest};
+pub use duration::parse_duration;
 pub use location::Location;
 pub use node_address::NodeAddress;
 pub use object_name::object_name;

@@ -14,11 +14,14 @@ pub struct Location {
     tag: String,
 }
 
+/// What the tags of references with a digest begin with.
+const DIGEST_TAG: &str = "digest.";
+
 impl Location {
     /// The location of what is fetched from `source`.
     pub fn of(source: &Reference) -> Self {
         let tag = match source.digest() {
-            Some(digest) => format!("digest.{}", digest.to_string().replacen(':', "-", 1)),
+            Some(digest) => format!("{DIGEST_TAG}{}", digest.to_string().replacen(':', "-", 1)),
             None => source.manifest_reference(),
         };
         Self { repository: Self::repository_of(source.registry(), source.repository()), tag }
@@ -33,6 +36,19 @@ impl Location {
     /// what the proxy reads from the path of a pull. `None` for what is not of that form.
     pub fn upstream_of(repository: &str) -> Option<(String, String)> {
         split_host_component(repository)
+    }
+
+    /// The source that has this location, the inverse of [`Self::of`]; where two have it, the one without a tag. `None`
+    /// for what the cache does not keep there.
+    pub fn source(repository: &str, tag: &str) -> Option<Reference> {
+        let (registry, path) = Self::upstream_of(repository)?;
+        let name = match tag.strip_prefix(DIGEST_TAG).and_then(|digest| digest.split_once('-')) {
+            Some((algorithm, hex)) => format!("{registry}/{path}@{algorithm}:{hex}"),
+            None => format!("{registry}/{path}:{tag}"),
+        };
+        let source: Reference = name.parse().ok()?;
+        let location = Self::of(&source);
+        (location.repository == repository && location.tag == tag).then_some(source)
     }
 
     /// The repository in the cache.
@@ -66,6 +82,25 @@ mod tests {
     #[case(&format!("nginx:1.27@sha256:{HEX}"), &format!("docker.io/library/nginx:digest.sha256-{HEX}"))]
     fn is_computed_from_the_source(#[case] source: &str, #[case] location: &str) {
         assert_eq!(Location::of(&source.parse().unwrap()).to_string(), location);
+    }
+
+    #[rstest]
+    #[case("docker.io/library/nginx:1.27")]
+    #[case("reg.example:5000/app:1")]
+    #[case(&format!("docker.io/library/nginx@sha256:{HEX}"))]
+    fn leads_back_to_its_source(#[case] source: &str) {
+        let source: Reference = source.parse().unwrap();
+        let location = Location::of(&source);
+        assert_eq!(Location::source(location.repository(), location.tag()), Some(source));
+    }
+
+    #[rstest]
+    #[case("nginx", "1.27")]
+    #[case("docker.io/nginx", "1.27")]
+    #[case("docker.io/library/nginx", "digest.sha256-short")]
+    #[case("docker.io/library/nginx", "not a tag")]
+    fn what_is_kept_nowhere_has_no_source(#[case] repository: &str, #[case] tag: &str) {
+        assert_eq!(Location::source(repository, tag), None);
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl Error {
         self.0.refused_address
     }
 
+    /// True where the registry says that there is no such thing.
+    pub(crate) fn is_absence(&self) -> bool {
+        self.status() == Some(StatusCode::NOT_FOUND) || self.reason() == Reason::NotFound
+    }
+
     /// There is no address to ask at.
     pub(crate) fn nowhere(registry: &str, problem: impl fmt::Display) -> Self {
         let message = format!("{registry:?} is no registry's host: {problem}. Check the image's reference.");

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use cache_registry_core::{Digest, Hasher, Reason, parse_digest};
+use cache_registry_core::{Digest, Hasher, parse_digest};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use url::Url;
@@ -262,8 +262,7 @@ async fn read_manifest(reference: &str, answer: Answer) -> Result<Manifest, Erro
 fn found(head: Result<Response<Body>, Error>) -> Result<Option<Response<Body>>, Error> {
     match head {
         Ok(response) => Ok(Some(response)),
-        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
-        Err(error) if error.reason() == Reason::NotFound => Ok(None),
+        Err(error) if error.is_absence() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -147,7 +147,7 @@ impl Repository {
         }
     }
 
-    async fn write(
+    pub(crate) async fn write(
         &self,
         endpoint: &Endpoint,
         method: Method,

@@ -29,12 +29,17 @@ const HTPASSWD: &str = "robot:$2a$04$HpTVs7jagDAWG2wbAUiSoe83wp8NMsxdmyO2PPe8J2R
 
 impl Distribution {
     pub(crate) fn start(version: Version) -> Self {
-        Self::with(version, "")
+        Self::with(version, true, "")
+    }
+
+    /// One of which nothing can be deleted, as it is by default.
+    pub(crate) fn without_deletion(version: Version) -> Self {
+        Self::with(version, false, "")
     }
 
     /// One that lets nobody in but [`USER`] with [`PASSWORD`], by HTTP Basic.
     pub(crate) fn guarded(version: Version) -> Self {
-        Self::with(version, "auth:\n  htpasswd:\n    realm: tests\n    path: HTPASSWD\n")
+        Self::with(version, true, "auth:\n  htpasswd:\n    realm: tests\n    path: HTPASSWD\n")
     }
 
     /// `127.0.0.1:<port>`
@@ -42,7 +47,7 @@ impl Distribution {
         format!("127.0.0.1:{}", self.url.port().unwrap())
     }
 
-    fn with(version: Version, more: &str) -> Self {
+    fn with(version: Version, deletion: bool, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         let root = folder.path().join("data");
@@ -51,7 +56,7 @@ impl Distribution {
         let more = more.replace("HTPASSWD", &htpasswd.display().to_string());
         // By default it refuses every manifest with a layer that is to be had from a URL alone.
         let text = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n\
+            "version: 0.1\nstorage:\n  delete:\n    enabled: {deletion}\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n\
              validation:\n  manifests:\n    urls:\n      allow: [\"^https://\"]\n{more}",
             root.display()
         );

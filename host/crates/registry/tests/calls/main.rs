@@ -13,6 +13,7 @@ mod distribution;
 mod images;
 mod limits;
 mod redirects;
+mod removals;
 mod server;
 mod tls;
 mod writes;
