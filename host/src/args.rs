@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cache_registry_authoring::{PolicyHost, time};
-use cache_registry_core::NodeAddress;
+use cache_registry_core::{NodeAddress, parse_duration};
 use cache_registry_runtime::LogFormat;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use url::Url;
@@ -82,6 +82,9 @@ pub(crate) struct Controllers {
     /// How many images are copied at once
     #[arg(long, env = "CACHE_REGISTRY_PARALLEL_COPIES", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) parallel_copies: u16,
+    /// How long an image stays in the registry that nothing uses: 30d, 12h; 0s removes it at once
+    #[arg(long, env = "CACHE_REGISTRY_EXPIRY_DELAY", value_name = "TIME", default_value = "30d", value_parser = parse_duration)]
+    pub(crate) expiry_delay: Duration,
     #[command(flatten)]
     pub(crate) webhook_certificate: WebhookCertificate,
     #[command(flatten)]

@@ -85,6 +85,7 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         registry: args.registry,
         registry_credentials_secret: args.registry_credentials_secret,
         parallel_copies: args.parallel_copies.into(),
+        expiry_delay: args.expiry_delay,
         webhook_certificate: args.webhook_certificate.wanted(),
     };
     let controllers_metrics = cache_registry_controllers::Metrics::register(&mut metrics);

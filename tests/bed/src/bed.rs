@@ -21,7 +21,8 @@ use crate::network::Network;
 use crate::node::Node;
 use crate::objects::Objects;
 use crate::operator::{
-    CONTROLLERS_USER, Operator, WEBHOOK_USER, objects, registries_file, webhook_address, webhook_admin,
+    CONTROLLERS_USER, Operator, WEBHOOK_USER, controllers_admin, objects, registries_file, webhook_address,
+    webhook_admin,
 };
 use crate::part::Part;
 use crate::private_registry::PrivateRegistry;
@@ -35,11 +36,13 @@ pub struct Options {
     pub cache: CacheKind,
     /// How many replicas of the controllers, 1 to 9.
     pub controllers: u8,
+    /// How long an image stays that nothing uses.
+    pub expiry_delay: &'static str,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache: CacheKind::Distribution, controllers: 1 }
+        Self { cache: CacheKind::Distribution, controllers: 1, expiry_delay: "30d" }
     }
 }
 
@@ -102,7 +105,7 @@ impl Bed {
             let kubeconfig = plane.kubeconfig_of(&authority, CONTROLLERS_USER)?;
             let mut controllers = Vec::new();
             for replica in 0..options.controllers {
-                let mut part = operator.controllers(replica, &kubeconfig);
+                let mut part = operator.controllers(replica, options.expiry_delay, &kubeconfig);
                 part.spawn()?;
                 controllers.push(part);
             }
@@ -157,6 +160,12 @@ impl Bed {
     /// A page of the admin port of a replica of the webhook.
     pub async fn webhook_admin(&self, replica: u8, path: &str) -> Result<Answer> {
         exchange::page(webhook_admin(self.network, replica), path).await
+    }
+
+    /// The metrics of a replica of the controllers.
+    pub async fn controllers_metrics(&self, replica: u8) -> Result<String> {
+        let answer = exchange::page(controllers_admin(self.network, replica), "/metrics").await?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 
     /// A registry that asks for a password, which is not started yet.

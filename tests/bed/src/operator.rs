@@ -89,13 +89,13 @@ impl<'a> Operator<'a> {
     }
 
     /// One replica of the controllers, 0 to 9.
-    pub(crate) fn controllers(&self, replica: u8, kubeconfig: &Path) -> Part {
-        let admin = self.network.host(CONTROLLERS_ADMIN + u16::from(replica));
+    pub(crate) fn controllers(&self, replica: u8, expiry_delay: &str, kubeconfig: &Path) -> Part {
+        let admin = controllers_admin(self.network, replica);
         let name = format!("controllers-{replica}");
         self.role(&name, "controllers", admin)
             .args(["--namespace", NAMESPACE, "--identity", &name, "--registry", &self.cache.url()])
             .args(["--registries".as_ref(), self.registries.as_path()])
-            .args(["--admin-listen", &admin.to_string()])
+            .args(["--admin-listen", &admin.to_string(), "--expiry-delay", expiry_delay])
             .args(self.cache.is_guarded().then(|| format!("--registry-credentials-secret={REGISTRY_CREDENTIALS}")))
             .env("KUBECONFIG", kubeconfig)
     }
@@ -130,6 +130,11 @@ pub(crate) fn webhook_address(network: Network, replica: u8) -> SocketAddr {
     network.host(WEBHOOK + u16::from(replica))
 }
 
+/// Where a replica of the controllers says how it is.
+pub(crate) fn controllers_admin(network: Network, replica: u8) -> SocketAddr {
+    network.host(CONTROLLERS_ADMIN + u16::from(replica))
+}
+
 /// Where it says how it is, and which policies are in force.
 pub(crate) fn webhook_admin(network: Network, replica: u8) -> SocketAddr {
     network.host(WEBHOOK_ADMIN + u16::from(replica))
@@ -156,17 +161,19 @@ fn cluster_role() -> Value {
         "kind": "ClusterRole",
         "metadata": { "name": CONTROLLERS_USER },
         "rules": [
-            { "apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"] },
+            {
+                "apiGroups": ["apps"],
+                "resources": ["daemonsets", "deployments", "replicasets", "statefulsets"],
+                "verbs": ["list", "watch"],
+            },
+            { "apiGroups": ["batch"], "resources": ["cronjobs", "jobs"], "verbs": ["list", "watch"] },
             {
                 "apiGroups": ["cache-registry.enix.io"],
                 "resources": ["cachedimages"],
-                "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
+                "verbs": ["list", "watch", "create", "delete"],
             },
-            {
-                "apiGroups": ["cache-registry.enix.io"],
-                "resources": ["cachedimages/status", "cachedimages/finalizers"],
-                "verbs": ["get", "update", "patch"],
-            },
+            { "apiGroups": ["cache-registry.enix.io"], "resources": ["cachedimages/status"], "verbs": ["patch"] },
             // Events about a cluster-scoped object are in the namespace `default`.
             { "apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] },
         ],

@@ -29,7 +29,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 pub use document::{Reader, Step, shows, steps};
-pub use images::{Published, publish, publish_large};
+pub use images::{Published, expects_gone, publish, publish_large, pulls_whole};
 pub use policy_maps::{PolicyMaps, TRIED_IMAGE, next_pod, outcome_of};
 pub use registry_data::{blob_file, content_digest};
 pub use stage::Stage;

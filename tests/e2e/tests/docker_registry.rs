@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use cache_registry_bed::{Bed, CacheKind, Options};
-use cache_registry_e2e::{publish, run, tests};
+use cache_registry_e2e::{expects_gone, publish, pulls_whole, run, tests};
 
 fn main() -> Result<ExitCode> {
     run(
-        Options { cache: CacheKind::DockerRegistry, ..Options::default() },
-        tests![an_image_is_copied_into_docker_registry_and_pulled_with_upstream_off],
+        Options { cache: CacheKind::DockerRegistry, expiry_delay: "0s", ..Options::default() },
+        tests![
+            an_image_is_copied_into_docker_registry_and_pulled_with_upstream_off,
+            a_tag_goes_and_its_sibling_stays_whole,
+        ],
     )
 }
 
@@ -25,4 +28,18 @@ async fn an_image_is_copied_into_docker_registry_and_pulled_with_upstream_off(be
     bed.a.pull(&published.on_nodes()?, 1).await?;
     bed.b.pull(&published.on_nodes()?, 1).await?;
     Ok(())
+}
+
+/// This registry deletes digests alone, and with one all its tags.
+async fn a_tag_goes_and_its_sibling_stays_whole(bed: &mut Bed) -> Result<()> {
+    let published = publish(bed, "siblings").await?;
+    bed.upstream.add(&published.repository, "1.1", &published.image).await?;
+    for (pod, image) in [("siblings-0", "siblings:1.0"), ("siblings-1", "siblings:1.1")] {
+        bed.objects().create_pod(pod, image).await?;
+        bed.objects().cached(&format!("docker.io/library/{image}")).await?;
+    }
+    bed.objects().delete_pod("siblings-0").await?;
+    expects_gone(bed, &published.source).await?;
+    bed.upstream.off().await?;
+    pulls_whole(bed, &published, "1.1").await
 }

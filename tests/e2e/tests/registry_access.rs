@@ -18,7 +18,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(20);
 
 fn main() -> Result<ExitCode> {
     run(
-        Options { cache: CacheKind::Guarded, controllers: 2 },
+        Options { cache: CacheKind::Guarded, controllers: 2, ..Options::default() },
         tests![
             an_image_is_copied_through_one_listener_and_pulled_through_the_other,
             nobody_else_reads_or_writes,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 /// The type of a `CachedImage`'s one condition: True when the registry has the image.
 pub const READY: &str = "Ready";
 
-/// At most so many pods are named in [`UsedBy::pods`]: a status must not grow with the cluster.
-pub const LONGEST_POD_SAMPLE: usize = 10;
+/// At most so many pods, and so many workloads, are named in [`UsedBy`]: a status must not grow with the cluster.
+pub const LONGEST_SAMPLE: usize = 10;
 
 /// What shall be cached.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -89,11 +89,22 @@ pub struct CachedImageStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_checked: Option<Time>,
 
-    /// The pods that use the image.
+    /// What uses the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_by: Option<UsedBy>,
 
-    /// When the image will be removed from the registry unless a pod uses it before. Absent while it is in use.
+    /// What pods asked for, where a policy has this image fetched instead. A workload whose template names one of these
+    /// uses the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub originals: Vec<String>,
+
+    /// Since when nothing uses the image. Absent while it is in use, and where it is retained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unused_since: Option<Time>,
+
+    /// When the image will be removed from the registry unless it is used before. Absent while it is in use, and where
+    /// it is retained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 
@@ -102,7 +113,7 @@ pub struct CachedImageStatus {
     pub observed_generation: Option<i64>,
 }
 
-/// The pods that use an image.
+/// What uses an image: pods, and workloads whose templates name it. A workload counts without any replica as well.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsedBy {
@@ -114,6 +125,11 @@ pub struct UsedBy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub pods: Vec<String>,
+
+    /// A sample of the workloads, at most 10, as `Kind/namespace/name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub workloads: Vec<String>,
 }
 
 impl CachedImageStatus {

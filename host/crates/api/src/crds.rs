@@ -34,7 +34,8 @@ mod tests {
         assert_eq!(source["x-kubernetes-validations"][0]["rule"], "self == oldSelf");
         let status = &schema["status"]["properties"];
         assert_eq!(status["conditions"]["x-kubernetes-list-map-keys"], serde_json::json!(["type"]));
-        assert_eq!(status["usedBy"]["properties"]["pods"]["maxItems"], crate::LONGEST_POD_SAMPLE);
+        assert_eq!(status["usedBy"]["properties"]["pods"]["maxItems"], crate::LONGEST_SAMPLE);
+        assert_eq!(status["usedBy"]["properties"]["workloads"]["maxItems"], crate::LONGEST_SAMPLE);
         assert_eq!(crd["spec"]["scope"], "Cluster");
         assert_eq!(version["subresources"]["status"], serde_json::json!({}));
         let columns: Vec<_> = version["additionalPrinterColumns"]

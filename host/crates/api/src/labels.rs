@@ -1,4 +1,4 @@
-//! Every label and annotation that cache-registry reads or writes on objects that are not its own.
+//! Every label and annotation that cache-registry reads or writes.
 
 /// Label of a pod (or pod template) whose images are to be left alone: [`OPT_OUT_VALUE`].
 pub const OPT_OUT_LABEL: &str = "cache-registry.enix.io/image-caching-policy";
@@ -21,3 +21,7 @@ pub const POLICY_LABEL: &str = "cache-registry.enix.io/policy";
 
 /// The value of [`POLICY_LABEL`].
 pub const POLICY_VALUE: &str = "true";
+
+/// Annotation of a `CachedImage`: how long it stays when nothing uses it, in the place of the release's
+/// `cachedImagesExpiryDelay`: `12h`, `30d`, `0s`.
+pub const EXPIRY_DELAY_ANNOTATION: &str = "cache-registry.enix.io/expiry-delay";

@@ -13,6 +13,6 @@ mod images_annotation;
 pub mod labels;
 pub mod policy_keys;
 
-pub use cached_image::{CachedImage, CachedImageSpec, CachedImageStatus, LONGEST_POD_SAMPLE, READY, UsedBy};
+pub use cached_image::{CachedImage, CachedImageSpec, CachedImageStatus, LONGEST_SAMPLE, READY, UsedBy};
 pub use crds::crds;
 pub use images_annotation::{ImageEntry, ImagesAnnotation, InvalidImagesAnnotation, Outcome};

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use cache_registry_api::{CachedImage, CachedImageSpec, CachedImageStatus};
 use cache_registry_core::{Reason, Reference, object_name};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use kube_runtime::events::{Event, EventType, Recorder, Reporter};
 use serde_json::json;
@@ -68,13 +68,45 @@ impl Cluster {
         let by = PatchParams::apply(FIELD_MANAGER).force();
         let written = bounded(self.images.patch_status(&image.name_any(), &by, &Patch::Apply(&patch))).await?;
         if let Some(event) = event(image.status.as_ref(), status) {
-            let published = bounded(self.recorder.publish(&event, &written.object_ref(&()))).await;
-            if let Err(error) = published {
-                // The status says it all; an Event is a courtesy.
-                tracing::debug!(image = image.name_any(), %error, "the Event could not be published");
-            }
+            self.tell(&written, &event).await;
         }
         Ok(written)
+    }
+
+    /// Deletes an image whose time is over, as it was when that was decided: not one that has changed since. One that is
+    /// gone is fine.
+    pub(crate) async fn expire(&self, image: &CachedImage) -> Result<(), kube::Error> {
+        let _turn = self.writes.acquire().await;
+        let (uid, resource_version) = (image.uid(), image.resource_version());
+        let as_it_was = DeleteParams::default().preconditions(Preconditions { uid, resource_version });
+        match bounded(self.images.delete(&image.name_any(), &as_it_was)).await {
+            Ok(_) => {
+                self.tell(image, &end(image)).await;
+                Ok(())
+            }
+            Err(kube::Error::Api(refusal)) if refusal.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The status says it all; an Event is a courtesy.
+    async fn tell(&self, image: &CachedImage, event: &Event) {
+        if let Err(error) = bounded(self.recorder.publish(event, &image.object_ref(&()))).await {
+            tracing::debug!(image = image.name_any(), %error, "the Event could not be published");
+        }
+    }
+}
+
+/// The Event for the end of an image.
+fn end(image: &CachedImage) -> Event {
+    let since = image.status.as_ref().and_then(|status| status.unused_since.as_ref());
+    let since = since.map_or_else(String::new, |since| format!(" since {}", since.0));
+    Event {
+        type_: EventType::Normal,
+        reason: "Expired".to_owned(),
+        note: Some(format!("Nothing has used it{since}: it is removed from the registry.")),
+        action: "Expire".to_owned(),
+        secondary: None,
     }
 }
 

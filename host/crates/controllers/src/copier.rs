@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use cache_registry_core::{Location, Reference};
+use cache_registry_core::{Location, Reason, Reference};
 use cache_registry_registry::{Connections, Copied, CopyError, CopyOptions, Error, copy};
 use tokio::time::timeout;
 use url::Url;
@@ -15,6 +15,15 @@ pub(crate) trait Copier: Send + Sync + 'static {
 
     /// Whether the registry has the image under its tag.
     fn find(&self, source: &Reference) -> impl Future<Output = Result<Found, Failure>> + Send;
+
+    /// Whether the registry has anything under the image's tag.
+    fn has(&self, source: &Reference) -> impl Future<Output = Result<bool, Failure>> + Send;
+
+    /// Takes the image's tag away from the registry, and nothing else.
+    fn remove(&self, source: &Reference) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// The sources of all images that the registry has.
+    fn inventory(&self) -> impl Future<Output = Result<Vec<Reference>, Failure>> + Send;
 }
 
 /// What the registry says of an image's tag.
@@ -41,18 +50,52 @@ impl Copier for RegistryCopier {
     }
 
     async fn find(&self, source: &Reference) -> Result<Found, Failure> {
-        // Every wait of the connections is bounded; this bounds their sum.
-        const LONGEST: Duration = Duration::from_secs(30);
         self.access.granted().await?;
         let location = Location::of(source);
         let repository = self.connections.cache(&self.registry, location.repository());
+        let found = self.within(SHORT, repository.head_manifest(location.tag())).await?;
+        Ok(found.map_or(Found::Nothing, |existing| Found::Manifest(existing.digest.map(|digest| digest.to_string()))))
+    }
+
+    async fn has(&self, source: &Reference) -> Result<bool, Failure> {
+        Ok(self.find(source).await? != Found::Nothing)
+    }
+
+    async fn remove(&self, source: &Reference) -> Result<(), Failure> {
+        self.access.granted().await?;
+        let location = Location::of(source);
+        let repository = self.connections.cache(&self.registry, location.repository());
+        self.within(SHORT, repository.delete_tag(location.tag())).await
+    }
+
+    async fn inventory(&self) -> Result<Vec<Reference>, Failure> {
+        self.access.granted().await?;
+        self.within(LONG, async {
+            let mut found = Vec::new();
+            for name in self.connections.repositories(&self.registry).await? {
+                let tags = self.connections.cache(&self.registry, &name).tags().await?;
+                found.extend(tags.iter().filter_map(|tag| Location::source(&name, tag)));
+            }
+            Ok(found)
+        })
+        .await
+    }
+}
+
+/// Every wait of the connections is bounded; this bounds their sum for what is a few calls.
+const SHORT: Duration = Duration::from_secs(30);
+
+/// The same for a call for each repository.
+const LONG: Duration = Duration::from_mins(10);
+
+impl RegistryCopier {
+    async fn within<T>(&self, time: Duration, calls: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
         let late = |_| Failure {
-            reason: cache_registry_core::Reason::RegistryUnreachable,
-            message: format!("{} did not answer within {} s: is it running?", self.registry, LONGEST.as_secs()),
+            reason: Reason::RegistryUnreachable,
+            message: format!("{} did not answer within {} s: is it running?", self.registry, time.as_secs()),
             retry_after: None,
         };
-        let found = timeout(LONGEST, repository.head_manifest(location.tag())).await.map_err(late)??;
-        Ok(found.map_or(Found::Nothing, |existing| Found::Manifest(existing.digest.map(|digest| digest.to_string()))))
+        Ok(timeout(time, calls).await.map_err(late)??)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Pods to `CachedImage`s, `CachedImage`s to copies, and the webhook's certificate; one leader.
 //!
 //! ```text
-//!  pods ──watch──▶ Usage: which pods use which images ──┐ a source without a CachedImage: create
-//!                                                       ▼
+//!  pods, workloads ──watch──▶ Usage: what uses which images ──┐ a pod's source without a CachedImage: create
+//!                                                             ▼
 //!  CachedImages ──watch──▶ Reconciler ── plan(image, now, facts) ──▶ copy, check ──▶ registry
 //!        ▲                     ▲                  │                       │
 //!        └──── status, Event ──┼──────────────────┘                       │
@@ -19,11 +19,13 @@
 //! after that. The next leader goes on with what the registry has already.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache_registry_core::NodeAddress;
 use cache_registry_registry::Connections;
 use cache_registry_runtime::{Readiness, Shutdown};
 use futures::future::OptionFuture;
+use futures::stream::{self, StreamExt as _};
 use kube::{Api, Client};
 use kube_runtime::{WatchStreamExt as _, watcher};
 use url::Url;
@@ -31,6 +33,7 @@ use url::Url;
 mod backoff;
 mod cluster;
 mod copier;
+mod index;
 mod lease;
 mod line;
 mod metrics;
@@ -40,18 +43,23 @@ mod plan;
 mod pod_sources;
 mod reconciler;
 mod registry_access;
+mod retention;
+mod survey;
 mod tracked;
 mod usage;
 mod webhook_certificate;
+mod workloads;
 
 use cluster::Cluster;
 use copier::RegistryCopier;
 use lease::{Leadership, Times};
 pub use metrics::Metrics;
-use reconciler::Reconciler;
+use reconciler::{Reconciler, Settings};
 use registry_access::RegistryAccess;
+use survey::Survey;
 use webhook_certificate::Keeper;
 pub use webhook_certificate::WebhookCertificate;
+use workloads::Kind;
 
 /// Who writes, as the API server notes it beside every field.
 const FIELD_MANAGER: &str = "cache-registry";
@@ -59,8 +67,8 @@ const FIELD_MANAGER: &str = "cache-registry";
 /// The Lease of the replica that leads.
 const LEASE: &str = "cache-registry-controllers";
 
-/// Pods are listed in pages of this many: a page is in memory whole, and so are few others at a time.
-const POD_PAGE: u32 = 250;
+/// Pods and workloads are listed in pages of this many: a page is in memory whole, and so are few others at a time.
+const PAGE: u32 = 250;
 
 /// What the controllers work with.
 #[derive(Debug, Clone)]
@@ -78,6 +86,8 @@ pub struct Config {
     pub registry_credentials_secret: Option<String>,
     /// How many images are copied at once; at least one is.
     pub parallel_copies: usize,
+    /// How long an image stays that nothing uses; an annotation of the `CachedImage` says otherwise for one.
+    pub expiry_delay: Duration,
     /// The webhook's certificate, where it is to be made here.
     pub webhook_certificate: Option<WebhookCertificate>,
 }
@@ -110,6 +120,11 @@ pub async fn run(
     let secret = config.registry_credentials_secret.as_deref();
     let access = RegistryAccess::new(client.clone(), &config.namespace, secret, connections.clone());
     let copier = Arc::new(RegistryCopier { connections, registry: config.registry.clone(), access: access.access() });
+    let settings = Settings {
+        node: config.node_address.clone(),
+        parallel_copies: config.parallel_copies,
+        expiry_delay: config.expiry_delay,
+    };
     loop {
         tokio::select! {
             () = leadership.acquire(|| unreached = None) => {}
@@ -119,20 +134,25 @@ pub async fn run(
         let ended = {
             let reconciler = Reconciler::new(
                 Cluster::new(client.clone(), config.identity.clone()),
+                Survey::new(client.clone(), config.node_address.clone()),
                 copier.clone(),
-                config.node_address.clone(),
-                config.parallel_copies,
+                settings.clone(),
                 metrics.clone(),
                 readiness.hold("all pods and CachedImages"),
             );
-            let pods = watcher(Api::all(client.clone()), watcher::Config::default().page_size(POD_PAGE));
+            let paged = watcher::Config::default().page_size(PAGE);
+            let pods = watcher(Api::all(client.clone()), paged.clone());
+            let workloads = stream::select_all(Kind::ALL.map(|kind| {
+                let events = watcher(Api::all_with(client.clone(), &kind.resource()), paged.clone()).default_backoff();
+                events.map(move |event| (kind, event)).boxed()
+            }));
             let images = watcher(Api::all(client.clone()), watcher::Config::default());
             tokio::select! {
                 () = leadership.keep() => Ended::Lost,
                 Some(never) = OptionFuture::from(certificate.as_ref().map(Keeper::run)) => match never {},
                 () = shutdown.wait() => Ended::Shutdown,
                 never = access.keep() => match never {},
-                panicked = reconciler.run(pods.default_backoff(), images.default_backoff()) => Ended::Panicked(panicked),
+                panicked = reconciler.run(pods.default_backoff(), workloads, images.default_backoff()) => Ended::Panicked(panicked),
             }
         };
         // The work was dropped with the block above: it has stopped before anyone else can begin it.

@@ -3,27 +3,33 @@ use std::sync::Arc;
 
 use tokio::task::Id;
 
-/// Images that wait for the same kind of task, of which so many run at once. First come, first served.
+/// Images that wait for the same kind of task, of which so many run at once. First come, first served, but those that
+/// are needed now before the others.
 #[derive(Debug)]
 pub(crate) struct Line {
     at_once: usize,
     running: HashSet<Id>,
+    needed: VecDeque<Arc<str>>,
     waiting: VecDeque<Arc<str>>,
 }
 
 impl Line {
     pub(crate) fn new(at_once: usize) -> Self {
-        Self { at_once, running: HashSet::new(), waiting: VecDeque::new() }
+        Self { at_once, running: HashSet::new(), needed: VecDeque::new(), waiting: VecDeque::new() }
     }
 
-    /// Puts an image at the end.
-    pub(crate) fn join(&mut self, name: Arc<str>) {
-        self.waiting.push_back(name);
+    /// Puts an image at the end of its kind.
+    pub(crate) fn join(&mut self, name: Arc<str>, is_needed: bool) {
+        let line = if is_needed { &mut self.needed } else { &mut self.waiting };
+        line.push_back(name);
     }
 
     /// The next image whose turn it is; `None` while as many run as may.
     pub(crate) fn next(&mut self) -> Option<Arc<str>> {
-        if self.running.len() < self.at_once { self.waiting.pop_front() } else { None }
+        if self.running.len() >= self.at_once {
+            return None;
+        }
+        self.needed.pop_front().or_else(|| self.waiting.pop_front())
     }
 
     /// Notes that a task runs.

@@ -16,12 +16,18 @@ pub struct Metrics {
     copies: Family<ByReason, Counter>,
     copy_duration: Histogram,
     copied_bytes: Counter,
+    removals: Family<ByResult, Counter>,
     errors: Family<ByOperation, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,9 +45,10 @@ impl Metrics {
             // From a small image nearby to a large one from far away.
             copy_duration: Histogram::new([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]),
             copied_bytes: Counter::default(),
+            removals: Family::default(),
             errors: Family::default(),
         };
-        let Self { leader, images, copies, copy_duration, copied_bytes, errors } = metrics.clone();
+        let Self { leader, images, copies, copy_duration, copied_bytes, removals, errors } = metrics.clone();
         registry.register("cache_registry_leader", "1 on the replica that leads", leader);
         registry.register(
             "cache_registry_cached_images",
@@ -54,6 +61,11 @@ impl Metrics {
             "cache_registry_copied_bytes",
             "Bytes sent to the registry by copies that succeeded",
             copied_bytes,
+        );
+        registry.register(
+            "cache_registry_removals",
+            "Tags taken away from the registry, and attempts at it that failed",
+            removals,
         );
         registry.register(
             "cache_registry_reconcile_errors",
@@ -85,6 +97,14 @@ impl Metrics {
 
     pub(crate) fn copy_failed(&self, reason: Reason) {
         self.copies.get_or_create(&ByReason { reason: reason.as_str() }).inc();
+    }
+
+    pub(crate) fn removed(&self) {
+        self.removals.get_or_create(&ByResult { result: "removed" }).inc();
+    }
+
+    pub(crate) fn removal_failed(&self) {
+        self.removals.get_or_create(&ByResult { result: "failed" }).inc();
     }
 
     pub(crate) fn error(&self, operation: &'static str) {

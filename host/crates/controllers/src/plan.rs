@@ -1,10 +1,14 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use cache_registry_api::labels::EXPIRY_DELAY_ANNOTATION;
 use cache_registry_api::{CachedImage, CachedImageStatus, READY, UsedBy};
-use cache_registry_core::{Location, Reason, Reference};
+use cache_registry_core::{Location, Reason, Reference, parse_duration};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tokio::time::Instant;
+
+use crate::retention::{Expiry, Use, expiry};
 
 /// How long the registry's last answer about an image is good for. The controllers spread it by a tenth.
 pub(crate) const CHECK_EVERY: Duration = Duration::from_hours(1);
@@ -12,6 +16,9 @@ pub(crate) const CHECK_EVERY: Duration = Duration::from_hours(1);
 /// A check sooner than this after the one that the status tells of is not worth a write: every new leader checks all
 /// images.
 const CHECK_WORTH_TELLING: Duration = Duration::from_mins(45);
+
+/// Of what pods ask for that get one image: a policy that maps everything to one must not fill its status.
+pub(crate) const MOST_ORIGINALS: usize = 20;
 
 /// What this process knows about an image and its status need not say. It is forgotten with the process; whatever the
 /// status says then, the registry is asked.
@@ -94,6 +101,13 @@ pub(crate) struct Facts<'a> {
     pub(crate) standing: &'a Standing,
     /// `None` while it is not known: then what the status says stays.
     pub(crate) used_by: Option<UsedBy>,
+    pub(crate) used: Use,
+    /// What pods ask for that get this image.
+    pub(crate) originals: Vec<String>,
+    /// How long an image stays that nothing uses, unless it says otherwise itself.
+    pub(crate) expiry_delay: Duration,
+    /// False while its end is being seen to already, or could not be seen to a moment ago.
+    pub(crate) may_expire: bool,
 }
 
 /// What to do about an image now.
@@ -101,6 +115,8 @@ pub(crate) struct Facts<'a> {
 pub(crate) enum Action {
     /// Begin a task. It changes the standing, so plan again afterwards.
     Start(Task),
+    /// Its time is over: look afresh whether anything uses it, and remove it where nothing does.
+    Expire,
     /// Let the status say how things stand.
     Report {
         /// What to write; `None` where the status says it already.
@@ -122,6 +138,10 @@ pub(crate) fn plan(image: &CachedImage, now: Now, facts: &Facts<'_>) -> Action {
             return report(image, now, facts, Some(Ready::failed(Reason::InvalidReference, message)), None);
         }
     };
+    let due = matches!(expiry_of(image, now, facts), Expiry::At { expires_at, .. } if expires_at <= now.time);
+    if due && facts.may_expire {
+        return Action::Expire;
+    }
     match facts.standing {
         Standing::Unknown if says_cached(image) => Action::Start(Task::Check),
         Standing::Unknown | Standing::Missing => Action::Start(Task::Copy),
@@ -153,6 +173,17 @@ pub(crate) fn plan(image: &CachedImage, now: Now, facts: &Facts<'_>) -> Action {
             report(image, now, facts, Some(ready), Some(*retry_at))
         }
     }
+}
+
+/// How long the image stays when nothing uses it, where it says so itself. An error says what is wrong with that.
+pub(crate) fn own_expiry_delay(image: &CachedImage) -> Option<Result<Duration, String>> {
+    image.metadata.annotations.as_ref()?.get(EXPIRY_DELAY_ANNOTATION).map(|text| parse_duration(text))
+}
+
+fn expiry_of(image: &CachedImage, now: Now, facts: &Facts<'_>) -> Expiry {
+    let delay = own_expiry_delay(image).and_then(Result::ok).unwrap_or(facts.expiry_delay);
+    let since = image.status.as_ref().and_then(|status| status.unused_since.as_ref()).map(|since| since.0);
+    expiry(facts.used, image.spec.retain, delay, since, now.time)
 }
 
 /// The reason that a status gives, where it is one of ours.
@@ -200,6 +231,22 @@ fn report(image: &CachedImage, now: Now, facts: &Facts<'_>, ready: Option<Ready>
     if let Some(used_by) = &facts.used_by {
         status.used_by = Some(used_by.clone());
     }
+    status.originals = originals(&before, &facts.originals);
+    let mut wake = wake;
+    match expiry_of(image, now, facts) {
+        Expiry::Unknown => {}
+        Expiry::Never => (status.unused_since, status.expires_at) = (None, None),
+        Expiry::At { unused_since, expires_at } => {
+            status.unused_since = Some(time(unused_since));
+            status.expires_at = Some(time(expires_at));
+            let left = Duration::try_from(expires_at.duration_since(now.time)).unwrap_or_default();
+            // A clock that is set forward must not go unnoticed for long.
+            let look = now.instant + left.min(CHECK_EVERY);
+            if facts.may_expire {
+                wake = Some(wake.map_or(look, |wake| wake.min(look)));
+            }
+        }
+    }
     if let Standing::Cached { copied, checked, .. } = facts.standing {
         let worth_telling = |last: &Time| checked.duration_since(last.0).unsigned_abs() >= CHECK_WORTH_TELLING;
         if copied.is_some() || status.last_checked.as_ref().is_none_or(worth_telling) {
@@ -229,6 +276,12 @@ fn report(image: &CachedImage, now: Now, facts: &Facts<'_>, ready: Option<Ready>
     status.observed_generation = generation;
     let changed = image.status.is_none() || status != before;
     Action::Report { status: changed.then(|| Box::new(status)), wake }
+}
+
+/// What the status said, and what has become known since. In order, so that the same ones are the same list.
+fn originals(before: &CachedImageStatus, found: &[String]) -> Vec<String> {
+    let all: BTreeSet<_> = before.originals.iter().chain(found).collect();
+    all.into_iter().take(MOST_ORIGINALS).cloned().collect()
 }
 
 /// A time as the API server keeps it, in whole seconds: anything finer would differ from what is read back.

@@ -26,6 +26,13 @@ pub(crate) struct PodSpec {
     pub(crate) ephemeral_containers: Vec<Container>,
 }
 
+impl PodSpec {
+    /// Of all lists.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().chain(&self.containers).chain(&self.ephemeral_containers)
+    }
+}
+
 /// A container of any kind.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Container {
@@ -41,6 +48,15 @@ pub(crate) struct PodStatus {
     pub(crate) phase: String,
 }
 
+/// An image that the cache shall hold for a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Wanted {
+    /// Where the cache fetches it from.
+    pub(crate) source: Reference,
+    /// What the pod's author wrote, where a policy has something else fetched for it.
+    pub(crate) original: Option<Reference>,
+}
+
 /// The images that the cache shall hold for a pod.
 ///
 /// Those are the images that the pod's nodes pull from the node address, and nothing else: the annotation is written
@@ -50,25 +66,26 @@ pub(crate) struct PodStatus {
 /// the proxy for that image all the same.
 ///
 /// A pod that has ended (`Succeeded`, `Failed`) uses nothing any more: its containers are never started again.
-pub(crate) fn sources(pod: &Pod, node: &NodeAddress) -> HashSet<Reference> {
+pub(crate) fn wanted(pod: &Pod, node: &NodeAddress) -> HashSet<Wanted> {
     if matches!(pod.status.phase.as_str(), "Succeeded" | "Failed") {
         return HashSet::new();
     }
     let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(labels::IMAGES_ANNOTATION));
     let recorded = annotation.and_then(|text| text.parse::<ImagesAnnotation>().ok()).unwrap_or_default();
-    let PodSpec { init_containers, containers, ephemeral_containers } = &pod.spec;
-    let containers = init_containers.iter().chain(containers).chain(ephemeral_containers);
-    containers.filter_map(|container| source(container, &recorded, node)).collect()
+    pod.spec.containers().filter_map(|container| wanted_by(container, &recorded, node)).collect()
 }
 
-fn source(container: &Container, recorded: &ImagesAnnotation, node: &NodeAddress) -> Option<Reference> {
+fn wanted_by(container: &Container, recorded: &ImagesAnnotation, node: &NodeAddress) -> Option<Wanted> {
     let image: Reference = container.image.parse().ok().filter(|image| node.serves(image))?;
-    let source = match recorded.0.get(&container.name).map(|entry| &entry.outcome) {
-        Some(Outcome::Rewritten(source)) if node.of(source) == image => source.clone(),
-        _ => node.source_of(&image)?,
+    let entry = recorded.0.get(&container.name);
+    let wanted = match entry.map(|entry| (&entry.outcome, entry.original.parse::<Reference>())) {
+        Some((Outcome::Rewritten(source), original)) if node.of(source) == image => {
+            Wanted { source: source.clone(), original: original.ok().filter(|original| original != source) }
+        }
+        _ => Wanted { source: node.source_of(&image)?, original: None },
     };
     // What the proxy serves cannot be filled from the proxy.
-    (!node.serves(&source)).then_some(source)
+    (!node.serves(&wanted.source)).then_some(wanted)
 }
 
 #[cfg(test)]
@@ -79,7 +96,8 @@ mod tests {
 
     fn found(pod: Value) -> Vec<String> {
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        let mut sources: Vec<_> = sources(&pod, &NodeAddress::default()).iter().map(ToString::to_string).collect();
+        let wanted = wanted(&pod, &NodeAddress::default());
+        let mut sources: Vec<_> = wanted.iter().map(|wanted| wanted.source.to_string()).collect();
         sources.sort();
         sources
     }
@@ -116,6 +134,22 @@ mod tests {
             "status": {"phase": "Running"},
         });
         assert_eq!(found(pod), ["docker.io/library/a:1", "docker.io/library/busybox:1", "reg.example:5000/b:2"]);
+    }
+
+    #[rstest]
+    #[case("nginx:1.27", None)]
+    #[case("docker.io/library/nginx:1.27", None)]
+    #[case("hub.example/nginx:1.27", Some("hub.example/nginx:1.27"))]
+    #[case("not a reference", None)]
+    fn what_the_author_wrote_is_known_where_a_policy_fetches_something_else(
+        #[case] original: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let entry = json!({"web": {"original": original, "source": "docker.io/library/nginx:1.27"}});
+        let pod = serde_json::from_value(annotated(&entry.to_string(), NGINX)).unwrap();
+        let wanted: Vec<_> = wanted(&pod, &NodeAddress::default()).into_iter().collect();
+        assert_eq!(wanted[0].source.to_string(), "docker.io/library/nginx:1.27");
+        assert_eq!(wanted[0].original.as_ref().map(ToString::to_string).as_deref(), expected);
     }
 
     #[rstest]

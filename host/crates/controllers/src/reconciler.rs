@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_registry_api::{CachedImage, CachedImageStatus};
-use cache_registry_core::{NodeAddress, Reason, Reference};
+use cache_registry_core::{Location, NodeAddress, Reason, Reference};
 use cache_registry_registry::Copied;
 use cache_registry_runtime::Handle;
 use futures::{Stream, StreamExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 use kube_runtime::watcher::{self, Event};
@@ -22,8 +23,14 @@ use crate::line::Line;
 use crate::metrics::Metrics;
 use crate::plan::{Action, Facts, Failure, Now, Standing, Task, plan, reason};
 use crate::pod_sources::{Pod, PodSpec, PodStatus};
+use crate::retention::Use;
+use crate::survey::{Survey, SurveyError};
 use crate::tracked::{Tracked, is_older};
 use crate::usage::Usage;
+use crate::workloads::{Kind, Workload};
+
+mod expiry;
+mod inventory;
 
 /// How many images the registry is asked about at once.
 const CHECKS_AT_ONCE: usize = 4;
@@ -41,8 +48,10 @@ type Name = Arc<str>;
 /// [`Done`]. Dropped, it stops all of them.
 pub(crate) struct Reconciler<C> {
     cluster: Cluster,
+    survey: Survey,
     copier: Arc<C>,
     metrics: Metrics,
+    expiry_delay: Duration,
     usage: Usage,
     images: HashMap<Name, Tracked>,
     /// The `CachedImage`s of a source. A person may have made one under a name of their own.
@@ -52,6 +61,17 @@ pub(crate) struct Reconciler<C> {
     listed: bool,
     /// How often in a row it failed to create the `CachedImage` of a source, for those that are being created.
     creating: HashMap<Arc<Reference>, u32>,
+    /// Images whose time is over, before the next look at what is in use, and whether there is one going on.
+    due: BTreeSet<Name>,
+    looking: bool,
+    /// Where tags are being taken away, and how often that failed in a row. Nothing is copied to there meanwhile.
+    removing: HashMap<Location, u32>,
+    /// Where tags were taken away since the last inventory began.
+    removed_meanwhile: HashSet<Location>,
+    /// Those of `creating` that the registry has and nothing needs to use.
+    adopting: HashSet<Arc<Reference>>,
+    /// When the registry was last asked about all images because it had lost one.
+    doubted: Option<Instant>,
     copies: Line,
     checks: Line,
     timers: DelayQueue<Due>,
@@ -61,8 +81,16 @@ pub(crate) struct Reconciler<C> {
 }
 
 enum Due {
+    /// To plan for an image.
     Image(Name),
+    /// To try again to create the `CachedImage` of a source.
     Source(Arc<Reference>),
+    /// To try again to take away the tag of a source.
+    Removal(Arc<Reference>),
+    /// To list what the registry has.
+    Inventory,
+    /// To see whether the registry still has what it had.
+    Sample,
 }
 
 /// What has ended.
@@ -88,29 +116,67 @@ enum Done {
         source: Arc<Reference>,
         outcome: Result<(), kube::Error>,
     },
+    Looked {
+        due: BTreeSet<Name>,
+        outcome: Result<HashSet<Reference>, SurveyError>,
+    },
+    Expired {
+        name: Name,
+        uid: Option<String>,
+        outcome: Result<(), kube::Error>,
+    },
+    TagRemoved {
+        source: Arc<Reference>,
+        outcome: Result<(), Failure>,
+    },
+    Inventory(Result<Vec<Reference>, Failure>),
+    Sampled {
+        name: Name,
+        uid: Option<String>,
+        outcome: Result<bool, Failure>,
+    },
+}
+
+/// How the reconciler works.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Where nodes pull from.
+    pub(crate) node: NodeAddress,
+    /// How many images are copied at once; at least one is.
+    pub(crate) parallel_copies: usize,
+    /// How long an image stays that nothing uses.
+    pub(crate) expiry_delay: Duration,
 }
 
 impl<C: Copier> Reconciler<C> {
     pub(crate) fn new(
         cluster: Cluster,
+        survey: Survey,
         copier: Arc<C>,
-        node: NodeAddress,
-        parallel_copies: usize,
+        settings: Settings,
         metrics: Metrics,
         ready: Handle,
     ) -> Self {
         metrics.forget_images();
         Self {
             cluster,
+            survey,
             copier,
             metrics,
-            usage: Usage::new(node),
+            expiry_delay: settings.expiry_delay,
+            usage: Usage::new(settings.node),
             images: HashMap::new(),
             named: HashMap::new(),
             listing: HashSet::new(),
             listed: false,
             creating: HashMap::new(),
-            copies: Line::new(parallel_copies.max(1)),
+            due: BTreeSet::new(),
+            looking: false,
+            removing: HashMap::new(),
+            removed_meanwhile: HashSet::new(),
+            adopting: HashSet::new(),
+            doubted: None,
+            copies: Line::new(settings.parallel_copies.max(1)),
             checks: Line::new(CHECKS_AT_ONCE),
             timers: DelayQueue::new(),
             tasks: JoinSet::new(),
@@ -122,14 +188,19 @@ impl<C: Copier> Reconciler<C> {
     pub(crate) async fn run(
         mut self,
         pods: impl Stream<Item = watcher::Result<Event<DeserializeGuard<Pod>>>>,
+        workloads: impl Stream<Item = (Kind, watcher::Result<Event<DeserializeGuard<Workload>>>)>,
         images: impl Stream<Item = watcher::Result<Event<DeserializeGuard<CachedImage>>>>,
     ) -> JoinError {
-        let (mut pods, mut images) = (pin!(pods), pin!(images));
+        let (mut pods, mut workloads, mut images) = (pin!(pods), pin!(workloads), pin!(images));
         loop {
             tokio::select! {
                 Some(event) = pods.next() => match event {
                     Ok(event) => self.pods_changed(event),
                     Err(error) => self.watch_failed("watch pods", &error),
+                },
+                Some((kind, event)) = workloads.next() => match event {
+                    Ok(event) => self.workloads_changed(kind, event),
+                    Err(error) => self.watch_failed("watch workloads", &error),
                 },
                 Some(event) = images.next() => match event {
                     Ok(event) => self.images_changed(event),
@@ -148,6 +219,9 @@ impl<C: Copier> Reconciler<C> {
                         self.touch(&name);
                     }
                     Due::Source(source) => self.create(source),
+                    Due::Removal(source) => self.remove_tag(&source),
+                    Due::Inventory => self.take_inventory(),
+                    Due::Sample => self.sample(),
                 },
             }
         }
@@ -163,7 +237,7 @@ impl<C: Copier> Reconciler<C> {
 
     fn pods_changed(&mut self, event: Event<DeserializeGuard<Pod>>) {
         let done = matches!(event, Event::InitDone);
-        for source in self.usage.apply(&readable(event)) {
+        for source in self.usage.pods_changed(&readable_pod(event)) {
             for name in self.named.get(&source).cloned().unwrap_or_default() {
                 self.touch_soon(&name);
             }
@@ -171,10 +245,29 @@ impl<C: Copier> Reconciler<C> {
         }
         if done {
             // Of those that no pod uses the status may still say otherwise.
-            for name in self.images.keys().cloned().collect::<Vec<_>>() {
+            self.touch_all_soon();
+            self.all_listed();
+        }
+    }
+
+    fn workloads_changed(&mut self, kind: Kind, event: Event<DeserializeGuard<Workload>>) {
+        let done = matches!(event, Event::InitDone);
+        let changed = self.usage.workloads_changed(kind, &readable_workload(event));
+        if done {
+            self.touch_all_soon();
+        } else if !changed.is_empty() {
+            let uses = |tracked: &Tracked| tracked.names().any(|image| changed.contains(image));
+            let touched: Vec<_> =
+                self.images.iter().filter(|(_, tracked)| uses(tracked)).map(|(name, _)| name.clone()).collect();
+            for name in touched {
                 self.touch_soon(&name);
             }
-            self.all_listed();
+        }
+    }
+
+    fn touch_all_soon(&mut self) {
+        for name in self.images.keys().cloned().collect::<Vec<_>>() {
+            self.touch_soon(&name);
         }
     }
 
@@ -201,11 +294,15 @@ impl<C: Copier> Reconciler<C> {
 
     /// Once all pods and all `CachedImage`s are known, it is known which are missing.
     fn all_listed(&mut self) {
-        if self.listed && self.usage.is_complete() {
-            for source in self.usage.images().cloned().collect::<Vec<_>>() {
+        if self.listed && self.usage.knows_all_pods() {
+            for source in self.usage.images_of_pods().cloned().collect::<Vec<_>>() {
                 self.ensure(&source);
             }
-            self.ready = None;
+            // Once: both are listed anew after each interruption.
+            if self.ready.take().is_some() {
+                self.take_inventory();
+                self.sample();
+            }
         }
     }
 
@@ -223,7 +320,7 @@ impl<C: Copier> Reconciler<C> {
         match self.images.get_mut(&name) {
             Some(tracked) if tracked.image.metadata.uid == image.metadata.uid => {
                 if !is_older(&image, &tracked.image) {
-                    tracked.image = image;
+                    tracked.is_now(image);
                 }
             }
             _ => {
@@ -239,9 +336,12 @@ impl<C: Copier> Reconciler<C> {
     }
 
     fn disappeared(&mut self, name: &str) {
-        if let Some(source) = self.forget(name) {
+        let Some(source) = self.forget(name).map(Arc::new) else { return };
+        if self.usage.has_pods(&source) {
             // Deleted while pods use it: they need it still.
-            self.ensure(&Arc::new(source));
+            self.ensure(&source);
+        } else if self.usage.knows_all_pods() {
+            self.remove_tag(&source);
         }
     }
 
@@ -268,16 +368,19 @@ impl<C: Copier> Reconciler<C> {
 
     /// Creates the `CachedImage` of a source that pods use, unless there is one or it is on its way.
     fn ensure(&mut self, source: &Arc<Reference>) {
-        let known = self.listed && self.usage.is_complete();
-        if known && self.usage.uses(source) && !self.named.contains_key(source) && !self.creating.contains_key(source) {
+        let known = self.listed && self.usage.knows_all_pods();
+        let there = self.named.contains_key(source) || self.creating.contains_key(source);
+        if known && self.usage.has_pods(source) && !there {
             self.creating.insert(source.clone(), 0);
             self.create(source.clone());
         }
     }
 
     fn create(&mut self, source: Arc<Reference>) {
-        if !self.usage.uses(&source) || self.named.contains_key(&source) {
+        let wanted = self.usage.has_pods(&source) || self.adopting.contains(&source);
+        if !wanted || self.named.contains_key(&source) {
             self.creating.remove(&source);
+            self.adopting.remove(&source);
             return;
         }
         let cluster = self.cluster.clone();
@@ -300,20 +403,30 @@ impl<C: Copier> Reconciler<C> {
 
     /// Plans for an image, and does it.
     fn touch(&mut self, name: &Name) {
-        let Some(action) = self.decide(name) else { return };
-        if let Action::Start(task) = action {
-            let Some(tracked) = self.images.get_mut(name) else { return };
-            let (standing, line) = match task {
-                Task::Copy => (Standing::Waiting, &mut self.copies),
-                Task::Check => (Standing::Checking, &mut self.checks),
-            };
-            tracked.standing = standing;
-            line.join(name.clone());
-            self.start_next();
-            self.settle(name);
-        } else {
-            self.report(name, action);
+        match self.decide(name) {
+            None => {}
+            Some(Action::Expire) => self.expire(name),
+            Some(Action::Start(task)) => self.start(name, task),
+            Some(action) => self.report(name, action),
         }
+    }
+
+    fn start(&mut self, name: &Name, task: Task) {
+        let Some(tracked) = self.images.get_mut(name) else { return };
+        // What is being taken away from its place must not be found there: it goes on when that is done.
+        if tracked.source.as_ref().is_some_and(|source| self.removing.contains_key(&Location::of(source))) {
+            return;
+        }
+        let (standing, line) = match task {
+            Task::Copy => (Standing::Waiting, &mut self.copies),
+            Task::Check => (Standing::Checking, &mut self.checks),
+        };
+        tracked.standing = standing;
+        // What pods wait for goes before what some workload may want one day.
+        let has_pods = tracked.source.as_ref().is_some_and(|source| self.usage.has_pods(source));
+        line.join(name.clone(), has_pods);
+        self.start_next();
+        self.settle(name);
     }
 
     /// Plans again for an image of which the standing has just changed.
@@ -325,8 +438,21 @@ impl<C: Copier> Reconciler<C> {
 
     fn decide(&self, name: &Name) -> Option<Action> {
         let tracked = self.images.get(name)?;
-        let used_by = tracked.source.as_ref().and_then(|source| self.usage.used_by(source));
-        Some(plan(&tracked.image, Now::read(), &Facts { standing: &tracked.standing, used_by }))
+        let now = Now::read();
+        let facts = Facts {
+            standing: &tracked.standing,
+            used_by: tracked.source.as_ref().and_then(|source| self.usage.used_by(source, &tracked.originals)),
+            used: tracked.source.as_ref().map_or(Use::Unknown, |source| self.usage.of(source, &tracked.originals)),
+            originals: tracked
+                .source
+                .iter()
+                .flat_map(|source| self.usage.originals(source))
+                .map(str::to_owned)
+                .collect(),
+            expiry_delay: self.expiry_delay,
+            may_expire: !tracked.expiring && tracked.expire_after.is_none_or(|after| after <= now.instant),
+        };
+        Some(plan(&tracked.image, now, &facts))
     }
 
     fn report(&mut self, name: &Name, action: Action) {
@@ -350,6 +476,9 @@ impl<C: Copier> Reconciler<C> {
                     Done::Written { name, uid: image.metadata.uid, status, outcome }
                 });
             }
+        }
+        if let Some(after) = tracked.expire_after.filter(|after| *after > now && !tracked.expiring) {
+            wake = Some(wake.map_or(after, |wake| wake.min(after)));
         }
         set_timer(&mut self.timers, name, tracked, wake);
     }
@@ -400,12 +529,21 @@ impl<C: Copier> Reconciler<C> {
                 self.update(&name, uid.as_deref(), |tracked, metrics| tracked.copied(time, outcome, metrics));
             }
             Done::Checked { name, uid, outcome } => {
+                let is_lost = matches!(outcome, Ok(Found::Nothing));
                 self.update(&name, uid.as_deref(), |tracked, _| tracked.checked(outcome));
+                if is_lost {
+                    self.doubt();
+                }
             }
             Done::Written { name, uid, status, outcome } => {
                 self.update(&name, uid.as_deref(), |tracked, metrics| tracked.written(&status, outcome, metrics));
             }
             Done::Created { source, outcome } => self.created(source, outcome),
+            Done::Looked { due, outcome } => self.looked(due, outcome),
+            Done::Expired { name, uid, outcome } => self.expired(&name, uid.as_deref(), outcome),
+            Done::TagRemoved { source, outcome } => self.tag_removed(&source, outcome),
+            Done::Inventory(outcome) => self.inventory_taken(outcome),
+            Done::Sampled { name, uid, outcome } => self.sampled(&name, uid.as_deref(), &outcome),
         }
         self.next_in_line(task);
     }
@@ -424,6 +562,7 @@ impl<C: Copier> Reconciler<C> {
         match outcome {
             Ok(()) => {
                 self.creating.remove(&source);
+                self.adopting.remove(&source);
             }
             Err(error) => {
                 let failures = self.creating.entry(source.clone()).or_default();
@@ -444,21 +583,34 @@ fn set_timer(timers: &mut DelayQueue<Due>, name: &Name, tracked: &mut Tracked, a
     tracked.timer = at.map(|at| (timers.insert_at(Due::Image(name.clone()), at), at));
 }
 
-/// A pod that can't be read uses nothing that could be seen.
-fn readable(event: Event<DeserializeGuard<Pod>>) -> Event<Pod> {
-    let read = |pod: DeserializeGuard<Pod>| {
-        pod.0.unwrap_or_else(|invalid| {
+/// A pod that can't be read uses nothing that could be seen. Before anything is removed, it is in the way.
+fn readable_pod(event: Event<DeserializeGuard<Pod>>) -> Event<Pod> {
+    readable(event, |metadata| Pod { metadata, spec: PodSpec::default(), status: PodStatus::default() })
+}
+
+fn readable_workload(event: Event<DeserializeGuard<Workload>>) -> Event<Workload> {
+    readable(event, Workload::without_images)
+}
+
+fn readable<K>(event: Event<DeserializeGuard<K>>, without_images: impl Fn(ObjectMeta) -> K) -> Event<K> {
+    let read = |object: DeserializeGuard<K>| {
+        object.0.unwrap_or_else(|invalid| {
             let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
-            tracing::warn!(namespace, name, error = invalid.error, "this pod can't be read; its images are not cached");
-            Pod { metadata: invalid.metadata, spec: PodSpec::default(), status: PodStatus::default() }
+            tracing::warn!(
+                namespace,
+                name,
+                error = invalid.error,
+                "this object can't be read; its images are not seen"
+            );
+            without_images(invalid.metadata)
         })
     };
     match event {
         Event::Init => Event::Init,
-        Event::InitApply(pod) => Event::InitApply(read(pod)),
+        Event::InitApply(object) => Event::InitApply(read(object)),
         Event::InitDone => Event::InitDone,
-        Event::Apply(pod) => Event::Apply(read(pod)),
-        Event::Delete(pod) => Event::Delete(read(pod)),
+        Event::Apply(object) => Event::Apply(read(object)),
+        Event::Delete(object) => Event::Delete(read(object)),
     }
 }
 

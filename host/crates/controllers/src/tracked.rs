@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use cache_registry_api::labels::EXPIRY_DELAY_ANNOTATION;
 use cache_registry_api::{CachedImage, CachedImageStatus};
 use cache_registry_core::{Reason, Reference};
 use cache_registry_registry::Copied;
@@ -12,13 +13,15 @@ use tokio_util::time::delay_queue;
 use crate::backoff::{pause, write_pause};
 use crate::copier::Found;
 use crate::metrics::Metrics;
-use crate::plan::{CHECK_EVERY, Failure, Kept, Standing, Task};
+use crate::plan::{CHECK_EVERY, Failure, Kept, Standing, Task, own_expiry_delay};
 
 /// A `CachedImage`, as the API server had it last, and what is known beyond.
 pub(crate) struct Tracked {
     pub(crate) image: CachedImage,
     /// `None` where `sourceImage` is no reference.
     pub(crate) source: Option<Reference>,
+    /// What its status says that pods ask for to get it.
+    pub(crate) originals: Vec<Reference>,
     pub(crate) standing: Standing,
     /// Tasks that failed in a row.
     pub(crate) failures: u32,
@@ -30,6 +33,11 @@ pub(crate) struct Tracked {
     /// Writes that failed in a row, and when to try the next.
     pub(crate) write_failures: u32,
     pub(crate) write_after: Option<Instant>,
+    /// True while its end is being seen to.
+    pub(crate) expiring: bool,
+    /// How often in a row that did not come to pass, and when to try again.
+    pub(crate) expiry_failures: u32,
+    pub(crate) expire_after: Option<Instant>,
     /// As what it is counted in the metrics.
     pub(crate) counted: Option<Reason>,
 }
@@ -37,9 +45,20 @@ pub(crate) struct Tracked {
 impl Tracked {
     /// One that has just appeared.
     pub(crate) fn new(image: CachedImage, source: Option<Reference>) -> Self {
+        let delay = own_expiry_delay(&image);
+        if let Some(Err(problem)) = delay {
+            let image = image.name_any();
+            tracing::warn!(
+                image,
+                problem,
+                "its annotation {EXPIRY_DELAY_ANNOTATION} is no length of time, and counts for nothing"
+            );
+        }
+        let originals = originals(&image);
         Self {
             image,
             source,
+            originals,
             standing: Standing::Unknown,
             failures: 0,
             running: None,
@@ -47,8 +66,22 @@ impl Tracked {
             writing: false,
             write_failures: 0,
             write_after: None,
+            expiring: false,
+            expiry_failures: 0,
+            expire_after: None,
             counted: None,
         }
+    }
+
+    /// Notes how the API server has it now.
+    pub(crate) fn is_now(&mut self, image: CachedImage) {
+        self.originals = originals(&image);
+        self.image = image;
+    }
+
+    /// All references under which it may be in use.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Reference> {
+        self.source.iter().chain(&self.originals)
     }
 
     /// Notes the outcome of a copy.
@@ -128,7 +161,7 @@ impl Tracked {
                 let kept = image.status.as_ref() == Some(status);
                 if image.metadata.uid == self.image.metadata.uid && !is_older(&image, &self.image) {
                     image.metadata.managed_fields = None;
-                    self.image = *image;
+                    self.is_now(*image);
                 }
                 if kept {
                     self.write_failures = 0;
@@ -153,6 +186,11 @@ impl Tracked {
         let pause = write_pause(self.write_failures, fastrand::f64());
         self.write_after = Some(Instant::now() + pause);
     }
+}
+
+fn originals(image: &CachedImage) -> Vec<Reference> {
+    let told = image.status.iter().flat_map(|status| &status.originals);
+    told.filter_map(|original| original.parse().ok()).collect()
 }
 
 /// True when `image` is a state from before `known`: what a write returns overtakes what the watch brings.

@@ -42,12 +42,14 @@ fn list(value: &Value) -> String {
 }
 
 /// The rights that a release has whatever its values are.
-const ALWAYS: [&str; 7] = [
+const ALWAYS: [&str; 9] = [
     "cache-registry-controllers | cache-registry-system | coordination.k8s.io/leases named cache-registry-controllers | get,update,patch",
     "cache-registry-controllers | default | events.k8s.io/events | create,patch",
-    "cache-registry-controllers | everywhere | /pods | get,list,watch",
-    "cache-registry-controllers | everywhere | cache-registry.enix.io/cachedimages | get,list,watch,create,update,patch,delete",
-    "cache-registry-controllers | everywhere | cache-registry.enix.io/cachedimages/status,cachedimages/finalizers | get,update,patch",
+    "cache-registry-controllers | everywhere | /pods | list,watch",
+    "cache-registry-controllers | everywhere | apps/daemonsets,deployments,replicasets,statefulsets | list,watch",
+    "cache-registry-controllers | everywhere | batch/cronjobs,jobs | list,watch",
+    "cache-registry-controllers | everywhere | cache-registry.enix.io/cachedimages | list,watch,create,delete",
+    "cache-registry-controllers | everywhere | cache-registry.enix.io/cachedimages/status | patch",
     "cache-registry-webhook | cache-registry-system | /configmaps | get,list,watch",
     "cache-registry-webhook | cache-registry-system | events.k8s.io/events | create,patch",
 ];
@@ -57,7 +59,7 @@ const AUTHENTICATION: &str = "cache-registry-controllers | cache-registry-system
 
 /// Those that come with a certificate that the controllers manage.
 const SELF_MANAGED: [&str; 2] = [
-    "cache-registry-controllers | cache-registry-system | /secrets named cache-registry-webhook-certificate | get,list,watch,update,patch",
+    "cache-registry-controllers | cache-registry-system | /secrets named cache-registry-webhook-certificate | get,list,watch,patch",
     "cache-registry-controllers | everywhere | admissionregistration.k8s.io/mutatingwebhookconfigurations named cache-registry | get,list,watch,patch",
 ];
 

@@ -48,9 +48,9 @@ fn saying(status: &str, reason: &str) -> CachedImage {
         platforms: vec!["linux/amd64".to_owned()],
         last_copied: Some(time(minutes(-60))),
         last_checked: Some(time(minutes(-60))),
-        used_by: Some(UsedBy { count: 1, pods: vec!["ns/a".to_owned()] }),
-        expires_at: None,
+        used_by: Some(UsedBy { count: 1, pods: vec!["ns/a".to_owned()], workloads: Vec::new() }),
         observed_generation: Some(3),
+        ..CachedImageStatus::default()
     });
     image
 }
@@ -68,15 +68,27 @@ fn failed(task: Task, reason: Reason, retry_at: Instant) -> Standing {
     Standing::Failed { task, failure, retry_at }
 }
 
+/// What is known before anything of the cluster is.
+fn facts(standing: &Standing) -> Facts<'_> {
+    Facts {
+        standing,
+        used_by: None,
+        used: Use::Unknown,
+        originals: Vec::new(),
+        expiry_delay: Duration::from_mins(30),
+        may_expire: true,
+    }
+}
+
 fn decide(image: &CachedImage, standing: &Standing) -> Action {
-    plan(image, Now { instant: moment(), time: now() }, &Facts { standing, used_by: None })
+    plan(image, Now { instant: moment(), time: now() }, &facts(standing))
 }
 
 /// What is to be written, and when to wake.
 fn reported(image: &CachedImage, standing: &Standing) -> (Option<CachedImageStatus>, Option<Instant>) {
     match decide(image, standing) {
         Action::Report { status, wake } => (status.map(|status| *status), wake),
-        Action::Start(task) => panic!("starts {task:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -117,6 +129,7 @@ fn a_task_starts_when_it_is_due_and_not_twice(#[case] standing: &Standing, #[cas
     match decide(&saying("True", "Cached"), standing) {
         Action::Start(started) => assert_eq!(Some(started), task),
         Action::Report { .. } => assert_eq!(None, task),
+        Action::Expire => panic!("nothing is known of its use"),
     }
 }
 
@@ -215,9 +228,8 @@ fn what_was_written_is_not_written_again() {
         let written = reported(&image, &standing).0.unwrap();
         // As it comes back from the API server: what JSON cannot hold (parts of a second) is lost on the way.
         image.status = Some(serde_json::from_value(serde_json::to_value(written).unwrap()).unwrap());
-        let facts = Facts { standing: &standing, used_by: None };
         let later = Now { instant: moment() + Duration::from_secs(30), time: now() + Duration::from_secs(30) };
-        let later = plan(&image, later, &facts);
+        let later = plan(&image, later, &facts(&standing));
         assert!(matches!(later, Action::Report { status: None, .. }), "{standing:?}: {later:?}");
     }
 }
@@ -237,7 +249,8 @@ fn a_check_is_told_when_the_last_is_old(#[case] last: Timestamp, #[case] told: O
 fn pods_are_told_when_they_are_known() {
     let image = saying("False", "NotFound");
     let pods = |used_by| {
-        plan(&image, Now { instant: moment(), time: now() }, &Facts { standing: &Standing::Checking, used_by })
+        let facts = Facts { used_by, ..facts(&Standing::Checking) };
+        plan(&image, Now { instant: moment(), time: now() }, &facts)
     };
     assert_eq!(pods(None), Action::Report { status: None, wake: None });
     assert_eq!(pods(image.status.clone().unwrap().used_by), Action::Report { status: None, wake: None });
@@ -276,4 +289,84 @@ fn ready_is_true_only_when_the_registry_said_so() {
             assert!(!says_true || vouched || was_true, "{standing:?} {status:?}");
         }
     }
+}
+
+/// Of an image that is cached, while that much is known of its use.
+fn with_use(image: &CachedImage, used: Use, may_expire: bool) -> Action {
+    let standing = cached(after(45));
+    let facts = Facts { used, may_expire, ..facts(&standing) };
+    plan(image, Now { instant: moment(), time: now() }, &facts)
+}
+
+/// An image whose status says that nothing has used it for so many minutes.
+fn unused_for(minutes_ago: i64) -> CachedImage {
+    let mut image = saying("True", "Cached");
+    let status = image.status.as_mut().unwrap();
+    status.unused_since = Some(time(minutes(-minutes_ago)));
+    status.expires_at = Some(time(minutes(30 - minutes_ago)));
+    image
+}
+
+fn written(action: Action) -> (CachedImageStatus, Option<Instant>) {
+    let Action::Report { status: Some(status), wake } = action else { panic!("{action:?}") };
+    (*status, wake)
+}
+
+#[test]
+fn what_is_not_used_any_more_says_when_it_goes_and_wakes_for_it() {
+    let (status, wake) = written(with_use(&saying("True", "Cached"), Use::Unused, true));
+    assert_eq!((status.unused_since, status.expires_at), (Some(time(now())), Some(time(minutes(30)))));
+    assert_eq!(wake, Some(after(30)));
+}
+
+#[test]
+fn what_is_used_again_does_not_go() {
+    let (status, wake) = written(with_use(&unused_for(40), Use::Used, true));
+    assert_eq!((status.unused_since, status.expires_at, wake), (None, None, Some(after(45))));
+}
+
+#[test]
+fn what_is_over_goes_and_what_is_being_seen_to_is_not_seen_to_twice() {
+    assert_eq!(with_use(&unused_for(31), Use::Unused, true), Action::Expire);
+    assert!(matches!(with_use(&unused_for(31), Use::Unused, false), Action::Report { .. }));
+    assert!(matches!(with_use(&unused_for(29), Use::Unused, true), Action::Report { .. }));
+    assert!(matches!(with_use(&unused_for(31), Use::Unknown, true), Action::Report { .. }));
+}
+
+#[test]
+fn what_is_retained_or_being_deleted_does_not_go() {
+    let mut retained = unused_for(40);
+    retained.spec.retain = true;
+    assert_eq!(written(with_use(&retained, Use::Unused, true)).0.expires_at, None);
+    let mut deleted = unused_for(40);
+    deleted.metadata.deletion_timestamp = Some(time(now()));
+    assert_eq!(with_use(&deleted, Use::Unused, true), Action::Report { status: None, wake: None });
+}
+
+#[rstest]
+#[case("1h", 60)]
+#[case("0s", 0)]
+#[case("soon", 30)]
+fn an_image_can_have_a_delay_of_its_own(#[case] delay: &str, #[case] expected: i64) {
+    let mut image = unused_for(-10);
+    image.metadata.annotations = Some([(EXPIRY_DELAY_ANNOTATION.to_owned(), delay.to_owned())].into());
+    let action = with_use(&image, Use::Unused, false);
+    assert_eq!(written(action).0.expires_at, Some(time(minutes(expected))));
+    assert_eq!(own_expiry_delay(&image).unwrap().is_ok(), delay != "soon");
+}
+
+#[test]
+fn what_pods_asked_for_is_remembered() {
+    let mut image = saying("True", "Cached");
+    image.status.as_mut().unwrap().originals = vec!["b.example/web:1".to_owned()];
+    let standing = cached(after(45));
+    let said = |originals: &[&str]| {
+        let originals = originals.iter().map(ToString::to_string).collect();
+        let facts = Facts { originals, ..facts(&standing) };
+        written(plan(&image, Now { instant: moment(), time: now() }, &facts)).0.originals
+    };
+    assert_eq!(said(&[]), ["b.example/web:1"]);
+    assert_eq!(said(&["a.example/web:1", "b.example/web:1"]), ["a.example/web:1", "b.example/web:1"]);
+    let many: Vec<_> = (0..40).map(|number| format!("{number}.example/web:1")).collect();
+    assert_eq!(said(&many.iter().map(String::as_str).collect::<Vec<_>>()).len(), MOST_ORIGINALS);
 }

@@ -1,3 +1,8 @@
+mod expiry;
+mod inventory;
+
+use std::sync::Mutex;
+
 use super::*;
 use crate::mock_api::{Asked, MockApi};
 use cache_registry_core::{Hasher, object_name};
@@ -13,13 +18,27 @@ use tokio::task::JoinHandle;
 const IMAGES: &str = "/apis/cache-registry.enix.io/v1alpha1/cachedimages";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
 
+/// What is listed for a look at what is in use, in this order.
+const SURVEYED: [&str; 7] = [
+    "/api/v1/pods",
+    "/apis/apps/v1/deployments",
+    "/apis/apps/v1/replicasets",
+    "/apis/apps/v1/statefulsets",
+    "/apis/apps/v1/daemonsets",
+    "/apis/batch/v1/jobs",
+    "/apis/batch/v1/cronjobs",
+];
+
 type Watch<K> = mpsc::UnboundedSender<Event<DeserializeGuard<K>>>;
 
 /// The reconciler, and everything around it in the hands of a test.
 struct World {
     api: MockApi,
     pods: Watch<Pod>,
+    workloads: mpsc::UnboundedSender<(Kind, Event<DeserializeGuard<Workload>>)>,
     images: Watch<CachedImage>,
+    registry: Arc<Mutex<Holdings>>,
+    removals: mpsc::UnboundedReceiver<Ask<()>>,
     copies: mpsc::UnboundedReceiver<Ask<Copied>>,
     finds: mpsc::UnboundedReceiver<Ask<Found>>,
     metrics: Registry,
@@ -48,6 +67,8 @@ impl<T> Ask<T> {
 }
 
 struct Scripted {
+    registry: Arc<Mutex<Holdings>>,
+    removals: mpsc::UnboundedSender<Ask<()>>,
     copies: mpsc::UnboundedSender<Ask<Copied>>,
     finds: mpsc::UnboundedSender<Ask<Found>>,
 }
@@ -64,22 +85,50 @@ impl Copier for Scripted {
         self.finds.send(Ask { source: source.to_string(), answer }).unwrap();
         outcome.await.unwrap()
     }
+
+    async fn remove(&self, source: &Reference) -> Result<(), Failure> {
+        let (answer, outcome) = oneshot::channel();
+        self.removals.send(Ask { source: source.to_string(), answer }).unwrap();
+        outcome.await.unwrap()
+    }
+
+    async fn has(&self, _source: &Reference) -> Result<bool, Failure> {
+        Ok(!self.registry.lock().unwrap().is_wiped)
+    }
+
+    async fn inventory(&self) -> Result<Vec<Reference>, Failure> {
+        Ok(self.registry.lock().unwrap().images.clone())
+    }
+}
+
+/// What the registry says without being waited for.
+#[derive(Default)]
+struct Holdings {
+    images: Vec<Reference>,
+    is_wiped: bool,
 }
 
 impl World {
-    /// A leader that has seen these, and knows that there is nothing else.
+    /// A leader that has seen these, and knows that there are no others. Of workloads it knows nothing.
     async fn with(pods: &[Value], images: &[Value]) -> Self {
+        Self::that_expires_after(Duration::from_hours(1), pods, images).await
+    }
+
+    async fn that_expires_after(expiry_delay: Duration, pods: &[Value], images: &[Value]) -> Self {
         let (client, api) = MockApi::new();
         let (pod_events, pod_watch) = mpsc::unbounded_channel();
         let (image_events, image_watch) = mpsc::unbounded_channel();
+        let (workload_events, workload_watch) = mpsc::unbounded_channel();
+        let registry = Arc::<Mutex<Holdings>>::default();
+        let (removals, removals_asked) = mpsc::unbounded_channel();
         let (copies, copies_asked) = mpsc::unbounded_channel();
         let (finds, finds_asked) = mpsc::unbounded_channel();
         let (mut metrics, readiness) = (Registry::default(), Readiness::new());
         let reconciler = Reconciler::new(
-            Cluster::new(client, "me".to_owned()),
-            Arc::new(Scripted { copies, finds }),
-            NodeAddress::default(),
-            2,
+            Cluster::new(client.clone(), "me".to_owned()),
+            Survey::new(client, NodeAddress::default()),
+            Arc::new(Scripted { registry: registry.clone(), removals, copies, finds }),
+            Settings { node: NodeAddress::default(), parallel_copies: 2, expiry_delay },
             Metrics::register(&mut metrics),
             readiness.hold("all of it"),
         );
@@ -92,14 +141,20 @@ impl World {
             events(pod_watch),
             stream::unfold(image_watch, |mut watch| async { watch.recv().await.map(|event| (Ok(event), watch)) }),
         );
+        let workload_stream = stream::unfold(workload_watch, |mut watch: mpsc::UnboundedReceiver<_>| async {
+            watch.recv().await.map(|(kind, event)| ((kind, Ok(event)), watch))
+        });
         let running = Running(tokio::spawn(async move {
-            let panicked = reconciler.run(pod_stream, image_stream).await;
+            let panicked = reconciler.run(pod_stream, workload_stream, image_stream).await;
             panic!("{panicked}");
         }));
         let world = Self {
             api,
             pods: pod_events,
+            workloads: workload_events,
             images: image_events,
+            registry,
+            removals: removals_asked,
             copies: copies_asked,
             finds: finds_asked,
             metrics,
@@ -158,6 +213,43 @@ impl World {
         tokio::time::timeout(Duration::from_hours(2), self.copies.recv()).await.expect("a copy").unwrap()
     }
 
+    async fn removal(&mut self) -> Ask<()> {
+        tokio::time::timeout(Duration::from_hours(2), self.removals.recv()).await.expect("a removal").unwrap()
+    }
+
+    /// The next creation of a `CachedImage`. Statuses that are written before are taken.
+    async fn next_create(&mut self) -> Asked {
+        loop {
+            let asked = self.api.asked().await;
+            if asked.method == Method::POST && asked.path == IMAGES {
+                return asked;
+            }
+            let object = asked.body.clone();
+            asked.answer(&object);
+        }
+    }
+
+    /// What the watches of workloads bring at the beginning: these Deployments and nothing else.
+    fn lists_workloads(&self, deployments: &[Value]) {
+        for kind in Kind::ALL {
+            self.workloads.send((kind, Event::Init)).ok().unwrap();
+            for workload in deployments.iter().filter(|_| kind == Kind::Deployment) {
+                self.workloads.send((kind, Event::InitApply(read(workload)))).ok().unwrap();
+            }
+            self.workloads.send((kind, Event::InitDone)).ok().unwrap();
+        }
+    }
+
+    /// Answers a look at what is in use: with these objects, by path, and none of the others.
+    async fn surveyed(&mut self, objects: &[(&str, Value)]) {
+        for path in SURVEYED {
+            let asked = self.api.expect(Method::GET, path).await;
+            assert!(asked.query.contains("limit=250") && !asked.query.contains("resourceVersion"), "{}", asked.query);
+            let items: Vec<_> = objects.iter().filter(|(of, _)| *of == path).map(|(_, object)| object).collect();
+            asked.answer(&json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}));
+        }
+    }
+
     async fn find(&mut self) -> Ask<Found> {
         tokio::time::timeout(Duration::from_hours(2), self.finds.recv()).await.expect("a check").unwrap()
     }
@@ -168,6 +260,7 @@ impl World {
             asked = self.api.asked() => panic!("{} {} {}", asked.method, asked.path, asked.body),
             Some(copy) = self.copies.recv() => panic!("copies {}", copy.source),
             Some(find) = self.finds.recv() => panic!("checks {}", find.source),
+            Some(removal) = self.removals.recv() => panic!("removes {}", removal.source),
             () = tokio::time::sleep(time) => {}
         }
     }
@@ -474,6 +567,7 @@ async fn one_that_no_pod_uses_stays_deleted() {
     let mut world = World::with(&[], &[cached("web")]).await;
     world.find().await.answer(Ok(Found::Manifest(None)));
     world.deleted(&cached("web"));
+    world.removal().await.answer(Ok(()));
     world.rests(Duration::from_hours(3)).await;
 }
 
