@@ -76,6 +76,9 @@ localhost:{{ .Values.proxy.hostPort }}
 
 {{- define "cache-registry.registryPort" -}}5000{{- end }}
 
+{{- /* The port of distribution's own metrics. */ -}}
+{{- define "cache-registry.registryDebugPort" -}}5001{{- end }}
+
 {{- define "cache-registry.webhookPort" -}}9443{{- end }}
 
 {{- /* The port of probes and metrics, but for the proxies' own (proxy.adminPort). */ -}}

@@ -19,6 +19,7 @@ pub enum CacheKind {
 }
 
 const PORT: u16 = 5000;
+const METRICS: u16 = 5003;
 
 /// The registry inside the cluster.
 #[derive(Debug)]
@@ -26,26 +27,32 @@ pub struct Cache {
     /// Its process.
     pub part: Part,
     address: SocketAddr,
+    metrics: SocketAddr,
 }
 
 impl Cache {
     pub(crate) fn new(folder: &Path, network: Network, tools: &Tools, kind: CacheKind) -> Result<Self> {
-        let address = network.shared(PORT);
+        let (address, metrics) = (network.shared(PORT), network.host(METRICS));
         let program = match kind {
             CacheKind::Distribution => tools.path("registry"),
             CacheKind::DockerRegistry => "docker-registry".into(),
         };
         let config = folder.join("registry.yml");
-        fs::write(&config, configuration(address, &folder.join("registry"), kind))?;
+        fs::write(&config, configuration(address, metrics, &folder.join("registry"), kind))?;
         let part = Part::new(folder, "registry", program, Ready::Answers(address, "/v2/"))
             .args(["serve".into(), config])
             .env("OTEL_TRACES_EXPORTER", "none");
-        Ok(Self { part, address })
+        Ok(Self { part, address, metrics })
     }
 
     /// Where the nodes and the controllers reach it.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its own metrics are.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics
     }
 
     /// Its URL.
@@ -61,7 +68,7 @@ impl Cache {
 }
 
 /// No cache of blob descriptors: after a garbage collection it would promise blobs that are gone.
-fn configuration(address: SocketAddr, data: &Path, kind: CacheKind) -> String {
+fn configuration(address: SocketAddr, metrics: SocketAddr, data: &Path, kind: CacheKind) -> String {
     let data = data.display();
     let validation = match kind {
         // Indexes whose children were not all copied are taken.
@@ -73,6 +80,7 @@ fn configuration(address: SocketAddr, data: &Path, kind: CacheKind) -> String {
          log:\n  level: info\n\
          storage:\n  filesystem:\n    rootdirectory: {data}\n  delete:\n    enabled: true\n\
          http:\n  addr: {address}\n  secret: of-this-bed\n\
+         \x20 debug:\n    addr: {metrics}\n    prometheus:\n      enabled: true\n\
          {validation}"
     )
 }

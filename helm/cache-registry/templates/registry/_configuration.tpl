@@ -18,6 +18,12 @@ http:
   addr: :{{ include "cache-registry.registryPort" . }}
   headers:
     X-Content-Type-Options: [nosniff]
+  {{- if .Values.registry.metrics.enabled }}
+  debug:
+    addr: :{{ include "cache-registry.registryDebugPort" . }}
+    prometheus:
+      enabled: true
+  {{- end }}
 validation:
   manifests:
     indexes:
