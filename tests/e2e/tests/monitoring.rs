@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use cache_registry_bed::{Bed, GONE_REGISTRY, Options, Prometheus, Target, page, until};
-use cache_registry_e2e::{PolicyMaps, TRIED_IMAGE, publish, run, tests};
+use cache_registry_e2e::{PolicyMaps, TRIED_IMAGE, note, publish, run, tests};
 use cache_registry_guests::filter;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
@@ -21,8 +21,7 @@ fn main() -> Result<ExitCode> {
         tests![
             alerts_fire_for_their_faults_and_for_nothing_else,
             promtool_has_nothing_to_say_about_the_metrics_of_any_role,
-            what_happens_on_every_flow_is_counted,
-            every_alert_and_every_panel_of_the_dashboard_finds_its_series,
+            prometheus_sees_every_flow_and_has_data_for_every_alert_and_panel,
             the_lines_about_one_request_have_its_id,
         ],
     )
@@ -69,41 +68,35 @@ async fn promtool_has_nothing_to_say_about_the_metrics_of_any_role(bed: &mut Bed
     Ok(())
 }
 
-async fn what_happens_on_every_flow_is_counted(bed: &mut Bed) -> Result<()> {
-    let prometheus = watched(bed).await?;
+async fn prometheus_sees_every_flow_and_has_data_for_every_alert_and_panel(bed: &mut Bed) -> Result<()> {
+    let mut prometheus = bed.prometheus(&rules())?;
+    prometheus.part.start().await?;
     something_happens(bed).await?;
     for counted in COUNTED {
-        until(format!("{counted} to be above 0"), LONGEST, async || {
-            let found = prometheus.query(&format!("{counted} > 0")).await?;
-            Ok((!found.is_empty()).then_some(()))
-        })
-        .await?;
+        has_data(&prometheus, &format!("{counted} > 0")).await?;
     }
-    Ok(())
-}
 
-async fn every_alert_and_every_panel_of_the_dashboard_finds_its_series(bed: &mut Bed) -> Result<()> {
-    let prometheus = watched(bed).await?;
-    something_happens(bed).await?;
     let rules = prometheus.rules().await?;
     ensure!(rules.len() >= 10, "{rules:?}");
-    let mut expressions = Vec::new();
+    let panels = dashboard()?;
+    let mut expressions = panels.clone();
     for rule in &rules {
         ensure!(rule["lastError"].is_null(), "{rule}");
         expressions.push(rule["query"].as_str().with_context(|| format!("no query in {rule}"))?.to_owned());
     }
-    let panels = dashboard()?;
-    expressions.extend(panels.iter().cloned());
     // An alert is empty while all is well, so it is its series that have to be there.
     let series: BTreeSet<String> = expressions.iter().flat_map(|expression| selectors(expression)).collect();
     ensure!(series.len() >= 30, "{series:?}");
     for expression in series.iter().chain(&panels) {
-        until(format!("{expression} to have a value"), LONGEST, async || {
-            Ok((!prometheus.query(expression).await?.is_empty()).then_some(()))
-        })
-        .await?;
+        has_data(&prometheus, expression).await?;
     }
-    Ok(())
+    note!(
+        "{} panels' queries and {} series of {} alerts and the panels have data",
+        panels.len(),
+        series.len(),
+        rules.len()
+    );
+    prometheus.part.kill().await
 }
 
 async fn the_lines_about_one_request_have_its_id(bed: &mut Bed) -> Result<()> {
@@ -157,10 +150,11 @@ async fn something_happens(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-async fn watched(bed: &Bed) -> Result<Prometheus> {
-    let mut prometheus = bed.prometheus(&rules())?;
-    prometheus.part.start().await?;
-    Ok(prometheus)
+async fn has_data(prometheus: &Prometheus, expression: &str) -> Result<()> {
+    until(format!("{expression} to have a value"), LONGEST, async || {
+        Ok((!prometheus.query(expression).await?.is_empty()).then_some(()))
+    })
+    .await
 }
 
 fn chart_file(name: &str) -> PathBuf {
