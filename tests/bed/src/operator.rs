@@ -90,7 +90,7 @@ impl<'a> Operator<'a> {
 
     /// One replica of the controllers, 0 to 9.
     pub(crate) fn controllers(&self, replica: u8, kubeconfig: &Path) -> Part {
-        let admin = self.network.host(CONTROLLERS_ADMIN + u16::from(replica));
+        let admin = controllers_admin(self.network, replica);
         let name = format!("controllers-{replica}");
         self.role(&name, "controllers", admin)
             .args(["--namespace", NAMESPACE, "--identity", &name, "--registry", &self.cache.url()])
@@ -133,6 +133,11 @@ pub(crate) fn webhook_address(network: Network, replica: u8) -> SocketAddr {
 /// Where it says how it is, and which policies are in force.
 pub(crate) fn webhook_admin(network: Network, replica: u8) -> SocketAddr {
     network.host(WEBHOOK_ADMIN + u16::from(replica))
+}
+
+/// Where a replica of the controllers has its admin port.
+pub(crate) fn controllers_admin(network: Network, replica: u8) -> SocketAddr {
+    network.host(CONTROLLERS_ADMIN + u16::from(replica))
 }
 
 /// The objects of a release besides its CRDs: the namespace, what each role may do, when the webhook is asked.

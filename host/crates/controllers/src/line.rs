@@ -26,6 +26,16 @@ impl Line {
         if self.running.len() < self.at_once { self.waiting.pop_front() } else { None }
     }
 
+    /// How many wait. One that was deleted meanwhile is counted until its turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many run.
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+
     /// Notes that a task runs.
     pub(crate) fn started(&mut self, task: Id) {
         self.running.insert(task);

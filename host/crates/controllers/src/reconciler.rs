@@ -99,7 +99,7 @@ impl<C: Copier> Reconciler<C> {
         metrics: Metrics,
         ready: Handle,
     ) -> Self {
-        metrics.forget_images();
+        metrics.begin();
         Self {
             cluster,
             copier,
@@ -386,6 +386,9 @@ impl<C: Copier> Reconciler<C> {
             self.checks.started(running.id());
             tracked.running = Some(running);
         }
+        for (task, line) in [(Task::Copy, &self.copies), (Task::Check, &self.checks)] {
+            self.metrics.queue(task, line.waiting(), line.running());
+        }
     }
 
     fn next_in_line(&mut self, ended: Id) {
@@ -400,7 +403,7 @@ impl<C: Copier> Reconciler<C> {
                 self.update(&name, uid.as_deref(), |tracked, metrics| tracked.copied(time, outcome, metrics));
             }
             Done::Checked { name, uid, outcome } => {
-                self.update(&name, uid.as_deref(), |tracked, _| tracked.checked(outcome));
+                self.update(&name, uid.as_deref(), |tracked, metrics| tracked.checked(outcome, metrics));
             }
             Done::Written { name, uid, status, outcome } => {
                 self.update(&name, uid.as_deref(), |tracked, metrics| tracked.written(&status, outcome, metrics));

@@ -7,11 +7,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::conclusion::Tally;
+use crate::router::Refusal;
 
 /// What the webhook counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     reviews: Family<Label, Counter>,
+    refusals: Family<Label, Counter>,
     duration: Histogram,
     images: Family<Label, Counter>,
     pub(crate) certificate_not_after: Gauge,
@@ -41,12 +43,18 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             reviews: Family::default(),
+            refusals: Family::default(),
             duration: Histogram::new(SECONDS),
             images: Family::default(),
             certificate_not_after: Gauge::default(),
             certificate_loads: Family::default(),
         };
         registry.register("cache_registry_webhook_reviews", "Admission reviews by outcome", metrics.reviews.clone());
+        registry.register(
+            "cache_registry_webhook_refusals",
+            "Requests that got an HTTP error in the place of a review, by what was wrong with them",
+            metrics.refusals.clone(),
+        );
         registry.register(
             "cache_registry_webhook_review_duration_seconds",
             "Time from a review's head to its answer",
@@ -70,6 +78,9 @@ impl Metrics {
         for outcome in [Outcome::Patched, Outcome::Unchanged, Outcome::Passed, Outcome::Refused] {
             drop(metrics.reviews.get_or_create(&outcome.label()));
         }
+        for reason in Refusal::REASONS {
+            drop(metrics.refusals.get_or_create(&[("reason", reason)]));
+        }
         for tally in [Tally::Rewritten, Tally::AlreadyRewritten, Tally::LeftAlone, Tally::PolicyFailed] {
             drop(metrics.images.get_or_create(&tally.label()));
         }
@@ -85,6 +96,11 @@ impl Metrics {
 
     pub(crate) fn count_review(&self, outcome: Outcome) {
         self.reviews.get_or_create(&outcome.label()).inc();
+    }
+
+    pub(crate) fn count_refusal(&self, refusal: &Refusal) {
+        self.count_review(Outcome::Refused);
+        self.refusals.get_or_create(&[("reason", refusal.reason())]).inc();
     }
 
     pub(crate) fn count_image(&self, tally: Tally) {
