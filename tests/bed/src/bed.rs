@@ -26,7 +26,7 @@ use crate::operator::{
 };
 use crate::part::Part;
 use crate::private_registry::PrivateRegistry;
-use crate::prometheus::{Prometheus, Target};
+use crate::prometheus::{Prometheus, Target, scrape_config};
 use crate::tools::Tools;
 use crate::upstream::Upstream;
 
@@ -172,9 +172,9 @@ impl Bed {
         mount_credentials(self.control_plane.client(), self.folder()).await
     }
 
-    /// A Prometheus with this file of rules, which is not started yet.
+    /// A Prometheus that reads the metrics of every part and has this file of rules. It is not started yet.
     pub fn prometheus(&self, rules: &Path) -> Result<Prometheus> {
-        Prometheus::new(self.folder(), self.network, &self.targets(), rules)
+        Prometheus::new(self.folder(), self.network, &[scrape_config(&self.targets())], &[rules])
     }
 
     /// Where each part shows its metrics.
@@ -184,7 +184,12 @@ impl Bed {
             target("webhook", &self.webhook, "a", self.webhook_admin_address()),
             target("proxy", &self.a.proxy, "a", self.a.namespace().address(PROXY_ADMIN)),
             target("proxy", &self.b.proxy, "b", self.b.namespace().address(PROXY_ADMIN)),
-            target("registry", &self.cache.part, "b", self.cache.metrics_address()),
+            target(
+                "registry",
+                self.cache.reader.as_ref().unwrap_or(&self.cache.part),
+                "b",
+                self.cache.metrics_address(),
+            ),
         ];
         let replicas = self.controllers.iter().zip(0..);
         targets.extend(

@@ -13,8 +13,7 @@ use crate::part::{Part, Ready};
 
 const PORT: u16 = 9090;
 
-/// Debian's Prometheus, which reads the metrics of every part as the chart's `PodMonitor` says, with the labels that it
-/// would give them.
+/// Debian's Prometheus.
 #[derive(Debug)]
 pub struct Prometheus {
     /// Its process, which is not started yet.
@@ -36,10 +35,17 @@ pub struct Target {
 }
 
 impl Prometheus {
-    pub(crate) fn new(folder: &Path, network: Network, targets: &[Target], rules: &Path) -> Result<Self> {
+    /// One that reads metrics as `scrape_configs` say, and judges them by files of rules.
+    pub(crate) fn new(folder: &Path, network: Network, scrape_configs: &[Value], rules: &[&Path]) -> Result<Self> {
         let address = network.host(PORT);
         let config = folder.join("prometheus.yml");
-        fs::write(&config, configuration(targets, rules).to_string())?;
+        // JSON, which is YAML too.
+        let configuration = json!({
+            "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
+            "rule_files": rules,
+            "scrape_configs": scrape_configs,
+        });
+        fs::write(&config, configuration.to_string())?;
         let part = Part::new(folder, "prometheus", "prometheus", Ready::Answers(address, "/-/ready")).args([
             format!("--config.file={}", config.display()),
             format!("--storage.tsdb.path={}", folder.join("prometheus").display()),
@@ -74,8 +80,8 @@ impl Prometheus {
     }
 }
 
-/// JSON, which is YAML too.
-fn configuration(targets: &[Target], rules: &Path) -> Value {
+/// How these are read, with the labels that the chart's `PodMonitor` would give them.
+pub(crate) fn scrape_config(targets: &[Target]) -> Value {
     let scraped = targets.iter().map(|target| {
         let Target { role, pod, node, address } = target;
         json!({
@@ -83,9 +89,5 @@ fn configuration(targets: &[Target], rules: &Path) -> Value {
             "labels": { "role": role, "pod": pod, "node": node, "container": role, "namespace": NAMESPACE },
         })
     });
-    json!({
-        "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
-        "rule_files": [rules],
-        "scrape_configs": [{ "job_name": "cache-registry", "static_configs": scraped.collect::<Vec<_>>() }],
-    })
+    json!({ "job_name": "cache-registry", "static_configs": scraped.collect::<Vec<_>>() })
 }

@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use cache_registry_bed::{Bed, GONE_REGISTRY, Options, Prometheus, Target, page, until};
+use cache_registry_bed::{Bed, CacheKind, GONE_REGISTRY, Options, Prometheus, Target, page, until};
 use cache_registry_e2e::{PolicyMaps, TRIED_IMAGE, note, publish, run, tests};
 use cache_registry_guests::filter;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 fn main() -> Result<ExitCode> {
     run(
-        Options { controllers: 2, ..Options::default() },
+        Options { cache: CacheKind::Guarded, controllers: 2 },
         tests![
             alerts_fire_for_their_faults_and_for_nothing_else,
             promtool_has_nothing_to_say_about_the_metrics_of_any_role,

@@ -112,7 +112,7 @@ impl Metrics {
         for check in [Check::Found, Check::Lost, Check::Failed] {
             drop(metrics.checks.get_or_create(&ByOutcome { outcome: check.as_str() }));
         }
-        for operation in ["watch pods", "watch cachedimages", "create", "status"] {
+        for operation in ["watch pods", "watch cachedimages", "create", "status", "webhook_certificate"] {
             drop(metrics.errors.get_or_create(&ByOperation { operation }));
         }
         metrics

@@ -16,7 +16,8 @@ pub struct Metrics {
     refusals: Family<Label, Counter>,
     duration: Histogram,
     images: Family<Label, Counter>,
-    pub(crate) certificate_not_after: Gauge,
+    certificate_not_before: Gauge,
+    certificate_not_after: Gauge,
     certificate_loads: Family<Label, Counter>,
 }
 
@@ -46,6 +47,7 @@ impl Metrics {
             refusals: Family::default(),
             duration: Histogram::new(SECONDS),
             images: Family::default(),
+            certificate_not_before: Gauge::default(),
             certificate_not_after: Gauge::default(),
             certificate_loads: Family::default(),
         };
@@ -64,6 +66,11 @@ impl Metrics {
             "cache_registry_webhook_images",
             "Images that were looked at, by decision",
             metrics.images.clone(),
+        );
+        registry.register(
+            "cache_registry_webhook_certificate_not_before_timestamp_seconds",
+            "When the certificate that is served began",
+            metrics.certificate_not_before.clone(),
         );
         registry.register(
             "cache_registry_webhook_certificate_not_after_timestamp_seconds",
@@ -105,6 +112,12 @@ impl Metrics {
 
     pub(crate) fn count_image(&self, tally: Tally) {
         self.images.get_or_create(&tally.label()).inc();
+    }
+
+    /// The certificate that is served is valid from the first to the last of these, in seconds since 1970.
+    pub(crate) fn certificate_valid(&self, not_before: i64, not_after: i64) {
+        self.certificate_not_before.set(not_before);
+        self.certificate_not_after.set(not_after);
     }
 
     pub(crate) fn count_certificate(&self, served: bool) {
