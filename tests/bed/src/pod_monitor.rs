@@ -23,7 +23,7 @@ impl Discovery {
 
     /// Tells Prometheus of these pods, and of no others.
     pub fn found(&self, pods: &[Pod]) -> Result<()> {
-        let targets = Value::from_iter(pods.iter().flat_map(targets)).to_string();
+        let targets = pods.iter().flat_map(targets).collect::<Value>().to_string();
         if fs::read_to_string(&self.file).is_ok_and(|before| before == targets) {
             return Ok(());
         }
@@ -113,7 +113,7 @@ fn targets(pod: &Pod) -> Vec<Value> {
         let of_pod = of_pod.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         let labels = pod.metadata.labels.iter().flatten().map(|(key, value)| (label_of(key), value));
         let labels = of_pod.chain(labels).map(|(key, value)| (format!("__meta_kubernetes_{key}"), json!(value)));
-        json!({ "targets": [address], "labels": Map::from_iter(labels) })
+        json!({ "targets": [address], "labels": labels.collect::<Map<_, _>>() })
     };
     let of_container = |container: &Container| {
         let ports = container.ports.as_deref().unwrap_or_default();

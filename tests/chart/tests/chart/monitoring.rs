@@ -1,4 +1,4 @@
-//! The PodMonitor, the alerts and the dashboard. What Prometheus makes of them is tested by `tests/e2e`.
+//! The `PodMonitor`, the alerts and the dashboard. What Prometheus makes of them is tested by `tests/e2e`.
 
 use std::fs;
 
