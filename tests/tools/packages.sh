@@ -6,7 +6,7 @@ set -euo pipefail
 
 packages=(
   busybox-static containerd containernetworking-plugins curl docker-registry gcc iproute2 iptables libc6-dev nginx procps
-  runc skopeo util-linux wrk
+  prometheus runc skopeo util-linux wrk
 )
 [ $# -eq 0 ] || packages=("$@")
 

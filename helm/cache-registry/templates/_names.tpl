@@ -80,6 +80,9 @@ localhost:{{ .Values.proxy.hostPort }}
 {{- /* Where it is read, by the proxies. */ -}}
 {{- define "cache-registry.readerPort" -}}5001{{- end }}
 
+{{- /* Where the one that is read shows its own metrics. */ -}}
+{{- define "cache-registry.registryDebugPort" -}}5003{{- end }}
+
 {{- define "cache-registry.webhookPort" -}}9443{{- end }}
 
 {{- /* The port of probes and metrics, but for the proxies' own (proxy.adminPort). */ -}}

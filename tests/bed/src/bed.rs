@@ -21,11 +21,12 @@ use crate::network::Network;
 use crate::node::Node;
 use crate::objects::Objects;
 use crate::operator::{
-    CONTROLLERS_USER, Operator, WEBHOOK_USER, controllers_admin, objects, registries_file, webhook_address,
-    webhook_admin,
+    CONTROLLERS_USER, Operator, PROXY_ADMIN, WEBHOOK_USER, controllers_admin, objects, registries_file,
+    webhook_address, webhook_admin,
 };
 use crate::part::Part;
 use crate::private_registry::PrivateRegistry;
+use crate::prometheus::{Prometheus, Target, scrape_config};
 use crate::tools::Tools;
 use crate::upstream::Upstream;
 
@@ -177,6 +178,32 @@ impl Bed {
     /// says what it holds.
     pub async fn mount_registry_credentials(&self) -> Result<BTreeMap<String, String>> {
         mount_credentials(self.control_plane.client(), self.folder()).await
+    }
+
+    /// A Prometheus that reads the metrics of every part and has this file of rules. It is not started yet.
+    pub fn prometheus(&self, rules: &Path) -> Result<Prometheus> {
+        Prometheus::new(self.folder(), self.network, &[scrape_config(&self.targets())], &[rules])
+    }
+
+    /// Where each part shows its metrics.
+    pub fn targets(&self) -> Vec<Target> {
+        let target = |role, pod: &Part, node, address| Target { role, pod: pod.name().to_owned(), node, address };
+        let mut targets = vec![
+            target("webhook", &self.webhook, "a", self.webhook_admin_address()),
+            target("proxy", &self.a.proxy, "a", self.a.namespace().address(PROXY_ADMIN)),
+            target("proxy", &self.b.proxy, "b", self.b.namespace().address(PROXY_ADMIN)),
+            target(
+                "registry",
+                self.cache.reader.as_ref().unwrap_or(&self.cache.part),
+                "b",
+                self.cache.metrics_address(),
+            ),
+        ];
+        let replicas = self.controllers.iter().zip(0..);
+        targets.extend(
+            replicas.map(|(part, replica)| target("controllers", part, "b", controllers_admin(self.network, replica))),
+        );
+        targets
     }
 
     /// The file that says where the registries of this bed are.

@@ -25,6 +25,7 @@ pub enum CacheKind {
 
 const PORT: u16 = 5000;
 const READER_PORT: u16 = 5002;
+const METRICS: u16 = 5003;
 
 /// The registry inside the cluster.
 #[derive(Debug)]
@@ -35,15 +36,23 @@ pub struct Cache {
     pub reader: Option<Part>,
     address: SocketAddr,
     reader_address: SocketAddr,
+    metrics: SocketAddr,
 }
 
 impl Cache {
     pub(crate) fn new(folder: &Path, network: Network, tools: &Tools, kind: CacheKind) -> Result<Self> {
-        let address = network.shared(PORT);
-        let reader = (kind == CacheKind::Guarded).then(|| network.shared(READER_PORT));
-        let part = process(folder, tools, "registry", address, kind)?;
-        let reader_part = reader.map(|address| process(folder, tools, "reader", address, kind)).transpose()?;
-        Ok(Self { part, reader: reader_part, address, reader_address: reader.unwrap_or(address) })
+        let (address, metrics) = (network.shared(PORT), network.host(METRICS));
+        let of = Process { folder, tools, kind };
+        if kind != CacheKind::Guarded {
+            let part = of.part("registry", address, Some(metrics), WITH_DELETE)?;
+            return Ok(Self { part, reader: None, address, reader_address: address, metrics });
+        }
+        let reader_address = network.shared(READER_PORT);
+        let writes = format!("{WITH_DELETE}{}", htpasswd(&credentials_file(folder, "htpasswd.controllers")));
+        let reads = format!("{READ_ONLY}{}", htpasswd(&credentials_file(folder, "htpasswd.proxy")));
+        let part = of.part("registry", address, None, &writes)?;
+        let reader = Some(of.part("reader", reader_address, Some(metrics), &reads)?);
+        Ok(Self { part, reader, address, reader_address, metrics })
     }
 
     /// Whether it asks for credentials.
@@ -76,6 +85,11 @@ impl Cache {
         self.address
     }
 
+    /// Where its own metrics are.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics
+    }
+
     /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -88,26 +102,52 @@ impl Cache {
     }
 }
 
-fn process(folder: &Path, tools: &Tools, name: &str, address: SocketAddr, kind: CacheKind) -> Result<Part> {
-    let program = match kind {
-        CacheKind::Distribution | CacheKind::Guarded => tools.path("registry"),
-        CacheKind::DockerRegistry => "docker-registry".into(),
-    };
-    let config = folder.join(format!("{name}.yml"));
-    let access = match (kind, name) {
-        (CacheKind::Guarded, "reader") => {
-            format!("{READ_ONLY}{}", htpasswd(&credentials_file(folder, "htpasswd.proxy")))
-        }
-        (CacheKind::Guarded, _) => {
-            format!("{WITH_DELETE}{}", htpasswd(&credentials_file(folder, "htpasswd.controllers")))
-        }
-        _ => WITH_DELETE.to_owned(),
-    };
-    fs::write(&config, configuration(address, &folder.join("registry"), kind, &access))?;
-    // The one path that asks for no credentials; distribution 2.8 has it as well.
-    Ok(Part::new(folder, name, program, Ready::Answers(address, "/"))
-        .args(["serve".into(), config])
-        .env("OTEL_TRACES_EXPORTER", "none"))
+/// What the registry's processes have in common.
+struct Process<'a> {
+    folder: &'a Path,
+    tools: &'a Tools,
+    kind: CacheKind,
+}
+
+impl Process<'_> {
+    /// One that answers at `address`, shows its metrics at `metrics`, and lets in whom `access` says.
+    fn part(&self, name: &str, address: SocketAddr, metrics: Option<SocketAddr>, access: &str) -> Result<Part> {
+        let program = match self.kind {
+            CacheKind::Distribution | CacheKind::Guarded => self.tools.path("registry"),
+            CacheKind::DockerRegistry => "docker-registry".into(),
+        };
+        let config = self.folder.join(format!("{name}.yml"));
+        fs::write(&config, self.configuration(address, metrics, access))?;
+        // The one path that asks for no credentials; distribution 2.8 has it as well.
+        Ok(Part::new(self.folder, name, program, Ready::Answers(address, "/"))
+            .args(["serve".into(), config])
+            .env("OTEL_TRACES_EXPORTER", "none"))
+    }
+
+    /// No cache of blob descriptors: after a garbage collection it would promise blobs that are gone.
+    fn configuration(&self, address: SocketAddr, metrics: Option<SocketAddr>, access: &str) -> String {
+        let data = self.folder.join("registry");
+        let data = data.display();
+        let debug =
+            metrics.map(|metrics| format!("  debug:\n    addr: {metrics}\n    prometheus:\n      enabled: true\n"));
+        let validation = match self.kind {
+            // Indexes whose children were not all copied are taken.
+            CacheKind::Distribution | CacheKind::Guarded => {
+                "validation:\n  manifests:\n    indexes:\n      platforms: none\n"
+            }
+            CacheKind::DockerRegistry => "",
+        };
+        format!(
+            "version: 0.1\n\
+             log:\n  level: info\n\
+             storage:\n  filesystem:\n    rootdirectory: {data}\n\
+             {access}\
+             http:\n  addr: {address}\n  secret: of-this-bed\n\
+             {}\
+             {validation}",
+            debug.unwrap_or_default()
+        )
+    }
 }
 
 /// What follows upon the root directory.
@@ -117,24 +157,4 @@ const READ_ONLY: &str =
 
 fn htpasswd(file: &Path) -> String {
     format!("auth:\n  htpasswd:\n    realm: cache-registry\n    path: {}\n", file.display())
-}
-
-/// No cache of blob descriptors: after a garbage collection it would promise blobs that are gone.
-fn configuration(address: SocketAddr, data: &Path, kind: CacheKind, access: &str) -> String {
-    let data = data.display();
-    let validation = match kind {
-        // Indexes whose children were not all copied are taken.
-        CacheKind::Distribution | CacheKind::Guarded => {
-            "validation:\n  manifests:\n    indexes:\n      platforms: none\n"
-        }
-        CacheKind::DockerRegistry => "",
-    };
-    format!(
-        "version: 0.1\n\
-         log:\n  level: info\n\
-         storage:\n  filesystem:\n    rootdirectory: {data}\n\
-         {access}\
-         http:\n  addr: {address}\n  secret: of-this-bed\n\
-         {validation}"
-    )
 }

@@ -26,6 +26,7 @@ use cache_registry_upstream::Access;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::{Api, Client};
+use serde_json::Value;
 use tokio::process::Command;
 
 pub use self::images::BUSYBOX;
@@ -42,6 +43,8 @@ use crate::network::Network;
 use crate::objects::Objects;
 use crate::operator::REGISTRIES;
 use crate::part::{Part, Ready};
+use crate::pod_monitor::Discovery;
+use crate::prometheus::Prometheus;
 use crate::tools::Tools;
 use crate::until;
 use crate::upstream::Upstream;
@@ -84,6 +87,7 @@ pub struct Cluster {
     /// The other one.
     pub b: Node,
     tools: Tools,
+    network: Network,
     // Last: it takes everything away when it is dropped.
     guardian: Guardian,
 }
@@ -140,7 +144,7 @@ impl Cluster {
         let rest =
             async { tokio::try_join!(a.join(), b.join(), control_plane.takes_pods("default"), scheduler.ready()) };
         Box::pin(rest).await?;
-        let mut cluster = Self { control_plane, scheduler, upstream, a, b, tools, guardian };
+        let mut cluster = Self { control_plane, scheduler, upstream, a, b, tools, network, guardian };
         if let Err(error) = Box::pin(cluster.ready()).await {
             return Err(error.context(Box::pin(cluster.state()).await));
         }
@@ -192,6 +196,14 @@ impl Cluster {
         let mut command = Command::new(self.tools.path("helm"));
         command.env("KUBECONFIG", self.control_plane.kubeconfig()).args(arguments);
         output_within(LONGEST_HELM, &mut command, "").await
+    }
+
+    /// A Prometheus that reads metrics as its operator would let it for this `PodMonitor`, of the pods that it is told
+    /// of. It is not started yet.
+    pub fn prometheus(&self, monitor: &Value) -> Result<(Prometheus, Discovery)> {
+        let discovery = Discovery::new(self.folder())?;
+        let jobs = discovery.scrape_configs(monitor)?;
+        Ok((Prometheus::new(self.folder(), self.network, &jobs, &[])?, discovery))
     }
 
     /// Lets the cluster outlive this program, until the process whose id is returned gets a SIGTERM.

@@ -130,14 +130,14 @@ pub(crate) fn webhook_address(network: Network, replica: u8) -> SocketAddr {
     network.host(WEBHOOK + u16::from(replica))
 }
 
-/// Where a replica of the controllers says how it is.
-pub(crate) fn controllers_admin(network: Network, replica: u8) -> SocketAddr {
-    network.host(CONTROLLERS_ADMIN + u16::from(replica))
-}
-
 /// Where it says how it is, and which policies are in force.
 pub(crate) fn webhook_admin(network: Network, replica: u8) -> SocketAddr {
     network.host(WEBHOOK_ADMIN + u16::from(replica))
+}
+
+/// Where a replica of the controllers has its admin port.
+pub(crate) fn controllers_admin(network: Network, replica: u8) -> SocketAddr {
+    network.host(CONTROLLERS_ADMIN + u16::from(replica))
 }
 
 /// The objects of a release besides its CRDs: the namespace, what each role may do, when the webhook is asked.

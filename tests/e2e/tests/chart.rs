@@ -42,6 +42,7 @@ fn main() -> Result<ExitCode> {
             an_upgrade_fails_no_pull_and_no_admission,
             images_outlive_the_registrys_pod_on_a_volume,
             a_network_plugin_may_forward_the_proxys_port,
+            prometheus_finds_every_pod_by_the_pod_monitor,
             accounts_may_do_what_the_table_says,
             every_pod_but_the_proxys_is_restricted,
             nothing_is_left_of_a_release_but_what_cannot_be_had_again,
@@ -248,6 +249,73 @@ async fn a_network_plugin_may_forward_the_proxys_port(cluster: &mut Cluster) -> 
     install_with(cluster, &["proxy.hostNetwork=false"]).await?;
     cluster.helm(&["test", RELEASE, "--namespace", NAMESPACE]).await.context("helm test")?;
     deploy(cluster, "forwarded", cluster.b.name()).await
+}
+
+/// The proxies too, which name no port. That it is the proxies' metrics which are read of them, and the registry's, the
+/// series tell.
+async fn prometheus_finds_every_pod_by_the_pod_monitor(cluster: &mut Cluster) -> Result<()> {
+    cluster.apply(&kind_of_pod_monitors().to_string()).await?;
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd/podmonitors.monitoring.coreos.com"]).await?;
+    install_with(cluster, &["monitoring.podMonitor.enabled=true,registry.metrics.enabled=true"]).await?;
+    let monitor = cluster.kubectl(&["get", "podmonitor", "--namespace", NAMESPACE, RELEASE, "-o", "json"]).await?;
+    let (mut prometheus, discovery) = cluster.prometheus(&serde_json::from_str(&monitor)?)?;
+    prometheus.part.start().await?;
+
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), NAMESPACE);
+    until("every pod's metrics to be read", LONGEST_START, async || {
+        let pods = pods.list(&ListParams::default()).await?.items;
+        discovery.found(&pods)?;
+        // Pods of earlier tests may still be ending.
+        let running = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let mut expected: Vec<_> = running.filter_map(identity).collect();
+        let up = prometheus.query(r#"up{job="cache-registry", namespace="cache-registry-system"} == 1"#).await?;
+        let labels = |labels: &Value| json!([labels["pod"], labels["role"], labels["node"]]).to_string();
+        let mut seen: Vec<_> = up.iter().map(|(series, _)| labels(series)).collect();
+        expected.sort();
+        seen.sort();
+        ensure!(seen == expected, "{seen:#?} are read of {expected:#?}");
+        Ok(Some(()))
+    })
+    .await?;
+    for expression in [
+        r#"count by (role) (cache_registry_proxy_requests_in_flight{role="proxy", container="proxy"}) == 2"#,
+        r#"registry_storage_action_seconds_count{role="registry", container="reader"}"#,
+        // The certificate that the controllers have made, as the webhooks serve it: new, and of 90 days.
+        "count by (role) (time() - cache_registry_webhook_certificate_not_before_timestamp_seconds < 86400) == 2",
+        "count by (role) (cache_registry_webhook_certificate_not_after_timestamp_seconds - time() > 89 * 86400) == 2",
+    ] {
+        until(format!("{expression} to have a value"), LONGEST_START, async || {
+            Ok((!prometheus.query(expression).await?.is_empty()).then_some(()))
+        })
+        .await?;
+    }
+    prometheus.part.kill().await
+}
+
+/// The name, the role and the node of a pod that has a role.
+fn identity(pod: &Pod) -> Option<String> {
+    let role = pod.labels().get("app.kubernetes.io/component").filter(|role| *role != "test")?;
+    Some(json!([pod.name_any(), role, pod.spec.as_ref()?.node_name]).to_string())
+}
+
+/// As much of the operator's `CustomResourceDefinition` as lets a `PodMonitor` be kept.
+fn kind_of_pod_monitors() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": "podmonitors.monitoring.coreos.com" },
+        "spec": {
+            "group": "monitoring.coreos.com",
+            "names": { "kind": "PodMonitor", "plural": "podmonitors", "singular": "podmonitor" },
+            "scope": "Namespaced",
+            "versions": [{
+                "name": "v1",
+                "served": true,
+                "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+            }],
+        },
+    })
 }
 
 /// What `kubectl auth can-i --list` says beyond what every account may: in the release's namespace, and in another.

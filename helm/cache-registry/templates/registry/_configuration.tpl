@@ -35,6 +35,12 @@ http:
   addr: :{{ include (ternary "cache-registry.readerPort" "cache-registry.registryPort" .isReader) .root }}
   headers:
     X-Content-Type-Options: [nosniff]
+  {{- if and .isReader .root.Values.registry.metrics.enabled }}
+  debug:
+    addr: :{{ include "cache-registry.registryDebugPort" .root }}
+    prometheus:
+      enabled: true
+  {{- end }}
 validation:
   manifests:
     indexes:

@@ -17,6 +17,9 @@ env:
   {{- end }}
 ports:
   - { name: {{ .port }}, containerPort: {{ .portNumber }} }
+  {{- if and .isReader .root.Values.registry.metrics.enabled }}
+  - { name: debug, containerPort: {{ include "cache-registry.registryDebugPort" .root }} }
+  {{- end }}
 # The one path that asks for no credentials.
 livenessProbe:
   httpGet: { path: /, port: {{ .port }} }

@@ -32,6 +32,16 @@ impl Line {
         self.needed.pop_front().or_else(|| self.waiting.pop_front())
     }
 
+    /// How many wait. One that was deleted meanwhile is counted until its turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.needed.len() + self.waiting.len()
+    }
+
+    /// How many run.
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+
     /// Notes that a task runs.
     pub(crate) fn started(&mut self, task: Id) {
         self.running.insert(task);

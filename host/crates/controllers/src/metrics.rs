@@ -8,6 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::plan::Task;
+
 /// What the controllers count.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -17,6 +19,9 @@ pub struct Metrics {
     copy_duration: Histogram,
     copied_bytes: Counter,
     removals: Family<ByResult, Counter>,
+    checks: Family<ByOutcome, Counter>,
+    waiting: Family<ByTask, Gauge>,
+    running: Family<ByTask, Gauge>,
     errors: Family<ByOperation, Counter>,
 }
 
@@ -35,8 +40,30 @@ struct ByOperation {
     operation: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTask {
+    task: &'static str,
+}
+
+/// What the registry said when it was asked whether it still has an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// It has it.
+    Found,
+    /// It has it no more, or something else under its name.
+    Lost,
+    /// It said nothing that could be used.
+    Failed,
+}
+
 impl Metrics {
-    /// Registers everything, under `cache_registry_…`.
+    /// Registers everything, under `cache_registry_…`. What is counted is there from the start, at 0, so that the first
+    /// event is an increase.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             leader: Gauge::default(),
@@ -46,9 +73,13 @@ impl Metrics {
             copy_duration: Histogram::new([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]),
             copied_bytes: Counter::default(),
             removals: Family::default(),
+            checks: Family::default(),
+            waiting: Family::default(),
+            running: Family::default(),
             errors: Family::default(),
         };
-        let Self { leader, images, copies, copy_duration, copied_bytes, removals, errors } = metrics.clone();
+        let Self { leader, images, copies, copy_duration, copied_bytes, removals, checks, waiting, running, errors } =
+            metrics.clone();
         registry.register("cache_registry_leader", "1 on the replica that leads", leader);
         registry.register(
             "cache_registry_cached_images",
@@ -68,10 +99,34 @@ impl Metrics {
             removals,
         );
         registry.register(
+            "cache_registry_checks",
+            "Questions to the registry whether it still has an image, by its answer",
+            checks,
+        );
+        registry.register(
+            "cache_registry_tasks_waiting",
+            "Copies and checks whose turn it is not yet, on the replica that leads",
+            waiting,
+        );
+        registry.register(
+            "cache_registry_tasks_running",
+            "Copies and checks that run, on the replica that leads",
+            running,
+        );
+        registry.register(
             "cache_registry_reconcile_errors",
             "Calls to the API server that failed, by operation",
             errors,
         );
+        for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Copying) {
+            drop(metrics.copies.get_or_create(&ByReason { reason: reason.as_str() }));
+        }
+        for check in [Check::Found, Check::Lost, Check::Failed] {
+            drop(metrics.checks.get_or_create(&ByOutcome { outcome: check.as_str() }));
+        }
+        for operation in ["watch pods", "watch cachedimages", "create", "status", "webhook_certificate"] {
+            drop(metrics.errors.get_or_create(&ByOperation { operation }));
+        }
         metrics
     }
 
@@ -84,9 +139,34 @@ impl Metrics {
         self.images.get_or_create_owned(&ByReason { reason: reason.as_str() })
     }
 
-    /// Forgets the images: whoever leads next counts them.
-    pub(crate) fn forget_images(&self) {
+    /// Begins to count images and tasks, at 0: this replica leads.
+    pub(crate) fn begin(&self) {
+        self.forget();
+        for reason in Reason::ALL {
+            drop(self.images.get_or_create(&ByReason { reason: reason.as_str() }));
+        }
+        for task in [Task::Copy, Task::Check] {
+            self.queue(task, 0, 0);
+        }
+    }
+
+    /// Forgets the images and tasks: whoever leads next counts them.
+    pub(crate) fn forget(&self) {
         self.images.clear();
+        self.waiting.clear();
+        self.running.clear();
+    }
+
+    /// How many images wait for a task, and for how many it runs.
+    pub(crate) fn queue(&self, task: Task, waiting: usize, running: usize) {
+        let task = ByTask { task: task.as_str() };
+        let count = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        self.waiting.get_or_create(&task).set(count(waiting));
+        self.running.get_or_create(&task).set(count(running));
+    }
+
+    pub(crate) fn checked(&self, check: Check) {
+        self.checks.get_or_create(&ByOutcome { outcome: check.as_str() }).inc();
     }
 
     pub(crate) fn copied(&self, time: Duration, bytes: u64) {
@@ -109,5 +189,15 @@ impl Metrics {
 
     pub(crate) fn error(&self, operation: &'static str) {
         self.errors.get_or_create(&ByOperation { operation }).inc();
+    }
+}
+
+impl Check {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+        }
     }
 }

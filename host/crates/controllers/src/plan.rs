@@ -63,6 +63,16 @@ pub(crate) enum Task {
     Check,
 }
 
+impl Task {
+    /// The word for it in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Check => "check",
+        }
+    }
+}
+
 /// What a copy left in the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kept {

@@ -157,7 +157,7 @@ impl<C: Copier> Reconciler<C> {
         metrics: Metrics,
         ready: Handle,
     ) -> Self {
-        metrics.forget_images();
+        metrics.begin();
         Self {
             cluster,
             survey,
@@ -515,6 +515,9 @@ impl<C: Copier> Reconciler<C> {
             self.checks.started(running.id());
             tracked.running = Some(running);
         }
+        for (task, line) in [(Task::Copy, &self.copies), (Task::Check, &self.checks)] {
+            self.metrics.queue(task, line.waiting(), line.running());
+        }
     }
 
     fn next_in_line(&mut self, ended: Id) {
@@ -530,7 +533,7 @@ impl<C: Copier> Reconciler<C> {
             }
             Done::Checked { name, uid, outcome } => {
                 let is_lost = matches!(outcome, Ok(Found::Nothing));
-                self.update(&name, uid.as_deref(), |tracked, _| tracked.checked(outcome));
+                self.update(&name, uid.as_deref(), |tracked, metrics| tracked.checked(outcome, metrics));
                 if is_lost {
                     self.doubt();
                 }

@@ -12,7 +12,7 @@ use tokio_util::time::delay_queue;
 
 use crate::backoff::{pause, write_pause};
 use crate::copier::Found;
-use crate::metrics::Metrics;
+use crate::metrics::{Check, Metrics};
 use crate::plan::{CHECK_EVERY, Failure, Kept, Standing, Task, own_expiry_delay};
 
 /// A `CachedImage`, as the API server had it last, and what is known beyond.
@@ -112,16 +112,18 @@ impl Tracked {
     }
 
     /// Notes what the registry said.
-    pub(crate) fn checked(&mut self, outcome: Result<Found, Failure>) {
+    pub(crate) fn checked(&mut self, outcome: Result<Found, Failure>, metrics: &Metrics) {
         self.running = None;
         let now = Timestamp::now();
         let told = self.image.status.as_ref().and_then(|status| status.digest.as_deref());
         match outcome {
             Ok(Found::Manifest(digest)) if digest.is_none() || digest.as_deref() == told => {
+                metrics.checked(Check::Found);
                 self.failures = 0;
                 self.standing = Standing::Cached { copied: None, checked: now, check_at: next_check() };
             }
             Ok(found) => {
+                metrics.checked(Check::Lost);
                 tracing::warn!(
                     image = self.image.spec.source_image,
                     expected = told,
@@ -131,7 +133,10 @@ impl Tracked {
                 self.failures = 0;
                 self.standing = Standing::Missing;
             }
-            Err(failure) => self.failed(Task::Check, failure),
+            Err(failure) => {
+                metrics.checked(Check::Failed);
+                self.failed(Task::Check, failure);
+            }
         }
     }
 

@@ -107,9 +107,10 @@ impl PolicySet {
             ];
         };
         let set = self.0.clone();
+        let span = tracing::Span::current();
         let decided = task::spawn_blocking(move || {
             let _turn = turn;
-            set.judge(&pod, &containers)
+            span.in_scope(|| set.judge(&pod, &containers))
         });
         decided.await.unwrap_or_else(|error| {
             tracing::error!(%error, "images left alone: a fault of cache-registry while policies were asked");

@@ -88,6 +88,10 @@ impl Leg {
 }
 
 impl Failure {
+    /// Every one.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Missing, Self::Denied, Self::RateLimited, Self::Sick, Self::WrongBytes, Self::Skipped];
+
     /// The word for it in metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -104,10 +108,8 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Failure::{Denied, Missing, RateLimited, Sick, Skipped, WrongBytes};
+    use Failure::{Missing, Sick, Skipped, WrongBytes};
     use Step::{AskCache, AskCacheAgain, AskUpstream, Refuse};
-
-    const FAILURES: [Failure; 6] = [Missing, Denied, RateLimited, Sick, WrongBytes, Skipped];
 
     /// Who is asked, in order, when every step fails as given.
     fn course(cache: Failure, upstream: Failure, cache_again: Failure) -> Vec<Step> {
@@ -128,9 +130,9 @@ mod tests {
 
     #[test]
     fn every_course_of_a_request_is_the_designs() {
-        for cache in FAILURES {
-            for upstream in FAILURES {
-                for cache_again in FAILURES {
+        for cache in Failure::ALL {
+            for upstream in Failure::ALL {
+                for cache_again in Failure::ALL {
                     let steps = course(cache, upstream, cache_again);
                     let expected: &[Step] = match cache {
                         Missing | WrongBytes => &[AskCache, AskUpstream, Refuse],

@@ -52,6 +52,7 @@ use cache_registry_registry::{Connections, Timeouts};
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 use url::Url;
 
 use crate::breaker::Breaker;
@@ -59,7 +60,7 @@ use crate::limits::Limits;
 use crate::manifests::Manifests;
 use crate::range::Range;
 use crate::record::Record;
-use crate::refusal::Refusal;
+use crate::refusal::{Kind, Refusal};
 use crate::route::{Route, route};
 use crate::suspects::Suspects;
 
@@ -165,7 +166,9 @@ pub fn router(proxy: Arc<Proxy>) -> Router {
 
 async fn answer(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let mut response = answer_route(&proxy, &parts).await;
+    // All lines about a request have its id.
+    let span = tracing::info_span!("pull", id = format_args!("{:08x}", fastrand::u32(..)));
+    let mut response = answer_route(&proxy, &parts).instrument(span).await;
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     // To a HEAD axum sends the length of the body, where it is known, and no body.
     response
@@ -183,25 +186,25 @@ async fn answer_route(proxy: &Arc<Proxy>, parts: &http::request::Parts) -> Respo
             return Refusal::of_route(&error).into_response();
         }
     };
-    let record = |name: &dyn ToString, reference: &dyn ToString| {
-        Record::new(proxy.metrics.clone(), method.clone(), name.to_string(), reference.to_string())
+    let record = |kind, name: &dyn ToString, reference: &dyn ToString| {
+        Record::new(proxy.metrics.clone(), kind, method.clone(), name.to_string(), reference.to_string())
     };
     match routed {
         Route::Base => base(),
         Route::Manifest(name, reference) => {
-            let mut record = record(&name, &reference);
+            let mut record = record(Kind::Manifest, &name, &reference);
             let response = proxy.pull_manifest(method, headers, &name, &reference, &mut record).await;
             record.complete();
             response
         }
         Route::Blob(name, digest) if *method == Method::HEAD => {
-            let mut record = record(&name, &digest);
+            let mut record = record(Kind::Blob, &name, &digest);
             let response = proxy.head_blob(&name, &digest, &mut record).await;
             record.complete();
             response
         }
         Route::Blob(name, digest) => {
-            let record = record(&name, &digest);
+            let record = record(Kind::Blob, &name, &digest);
             proxy.get_blob(&name, &digest, Range::asked(headers, &digest), record).await
         }
     }

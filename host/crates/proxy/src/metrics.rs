@@ -9,6 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::breaker::Position;
 use crate::legs::{Failure, Leg};
+use crate::refusal::Kind;
 
 /// What the proxy counts.
 #[derive(Debug, Clone)]
@@ -20,6 +21,9 @@ pub struct Metrics {
     mismatches: Family<LegLabels, Counter>,
     continued: Family<LegLabels, Counter>,
     breaker: Gauge<i64>,
+    in_flight: Gauge<i64>,
+    duration: Family<KindLabels, Histogram>,
+    broken_off: Family<BrokenOffLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,11 +43,24 @@ struct LegLabels {
     leg: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BrokenOffLabels {
+    by: &'static str,
+}
+
 /// Around what matters: a manifest from a near registry, the 2 s of the cache leg, an upstream across the world.
 const FIRST_BYTE_SECONDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.0, 5.0, 15.0];
 
+/// From a manifest in memory to a layer of gigabytes from far away.
+const REQUEST_SECONDS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 30.0, 60.0, 180.0, 600.0];
+
 impl Metrics {
-    /// Registers them all.
+    /// Registers them all. What is counted is there from the start, at 0, so that the first event is an increase.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             asked: Family::default(),
@@ -53,6 +70,9 @@ impl Metrics {
             mismatches: Family::default(),
             continued: Family::default(),
             breaker: Gauge::<i64, std::sync::atomic::AtomicI64>::default(),
+            in_flight: Gauge::<i64, std::sync::atomic::AtomicI64>::default(),
+            duration: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
+            broken_off: Family::default(),
         };
         let proxy = registry.sub_registry_with_prefix("cache_registry_proxy");
         proxy.register(
@@ -79,7 +99,59 @@ impl Metrics {
             metrics.continued.clone(),
         );
         proxy.register("breaker_state", "Of the cache: 0 in use, 1 being probed, 2 left out", metrics.breaker.clone());
+        proxy.register("requests_in_flight", "Requests of clients that have not ended", metrics.in_flight.clone());
+        proxy.register_with_unit(
+            "request_duration",
+            "From a client's request to the last byte of its answer, where it was answered whole",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        proxy.register(
+            "requests_broken_off",
+            "Requests that ended before the last byte: left by the client, or cut by the proxy",
+            metrics.broken_off.clone(),
+        );
+        metrics.begin();
         metrics
+    }
+
+    fn begin(&self) {
+        for leg in [Leg::Cache, Leg::Upstream].map(Leg::as_str) {
+            for outcome in Failure::ALL.map(Failure::as_str).into_iter().chain(["served"]) {
+                drop(self.asked.get_or_create(&AskedLabels { leg, outcome }));
+            }
+            drop(self.served.get_or_create(&ServedLabels { served_by: leg, status: 200 }));
+            let leg = LegLabels { leg };
+            drop(self.bytes.get_or_create(&leg));
+            drop(self.first_byte.get_or_create(&leg));
+            drop(self.mismatches.get_or_create(&leg));
+            drop(self.continued.get_or_create(&leg));
+        }
+        for status in [404, 429, 502] {
+            drop(self.served.get_or_create(&ServedLabels { served_by: "nobody", status }));
+        }
+        for kind in [Kind::Manifest, Kind::Blob] {
+            drop(self.duration.get_or_create(&KindLabels { kind: kind.as_str() }));
+        }
+        for by in ["client", "proxy"] {
+            drop(self.broken_off.get_or_create(&BrokenOffLabels { by }));
+        }
+    }
+
+    pub(crate) fn request_began(&self) {
+        self.in_flight.inc();
+    }
+
+    pub(crate) fn request_ended(&self) {
+        self.in_flight.dec();
+    }
+
+    pub(crate) fn answered_whole(&self, kind: Kind, took: Duration) {
+        self.duration.get_or_create(&KindLabels { kind: kind.as_str() }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn broken_off(&self, by: &'static str) {
+        self.broken_off.get_or_create(&BrokenOffLabels { by }).inc();
     }
 
     pub(crate) fn leg_answered(&self, leg: Leg, took: Duration) {
@@ -113,5 +185,29 @@ impl Metrics {
             Position::HalfOpen => 1,
             Position::Open => 2,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::encoding::text;
+
+    #[test]
+    fn what_can_happen_to_a_pull_is_there_before_it_happens() {
+        let mut registry = Registry::default();
+        Metrics::register(&mut registry);
+        let mut shown = String::new();
+        text::encode(&mut shown, &registry).unwrap();
+        for line in [
+            r#"leg_requests_total{leg="cache",outcome="sick"} 0"#,
+            r#"leg_requests_total{leg="upstream",outcome="rate_limited"} 0"#,
+            r#"requests_total{served_by="nobody",status="502"} 0"#,
+            r#"sent_bytes_total{leg="cache"} 0"#,
+            r#"request_duration_seconds_count{kind="manifest"} 0"#,
+            r#"requests_broken_off_total{by="proxy"} 0"#,
+        ] {
+            assert!(shown.contains(&format!("cache_registry_proxy_{line}\n")), "{line} is not in\n{shown}");
+        }
     }
 }

@@ -1,15 +1,20 @@
 use std::time::Instant;
 
 use http::{Method, StatusCode};
+use tracing::Span;
 
 use crate::legs::Leg;
 use crate::metrics::Metrics;
+use crate::refusal::Kind;
 
 /// One request, told in one line when it has ended: answered to its last byte, cut, or left by the client.
 #[derive(Debug)]
 pub(crate) struct Record {
     metrics: Metrics,
+    /// Of the request, which a body outlives.
+    span: Span,
     started: Instant,
+    kind: Kind,
     method: Method,
     name: String,
     reference: String,
@@ -30,10 +35,27 @@ enum End {
 }
 
 impl Record {
-    pub(crate) fn new(metrics: Metrics, method: Method, name: String, reference: String) -> Self {
+    pub(crate) fn new(metrics: Metrics, kind: Kind, method: Method, name: String, reference: String) -> Self {
         tracing::debug!(%method, name, reference, "asked");
-        let started = Instant::now();
-        Self { metrics, started, method, name, reference, status: None, served_by: "nobody", bytes: 0, end: End::Left }
+        metrics.request_began();
+        Self {
+            metrics,
+            span: Span::current(),
+            started: Instant::now(),
+            kind,
+            method,
+            name,
+            reference,
+            status: None,
+            served_by: "nobody",
+            bytes: 0,
+            end: End::Left,
+        }
+    }
+
+    /// That of the request, for what is logged while its body is sent.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
     }
 
     /// Who answers, and with what.
@@ -67,12 +89,20 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let status = self.status.map_or(0, |status| status.as_u16());
+        let took = self.started.elapsed();
         let end = match self.end {
             End::Left => "left by the client",
             End::Complete => "complete",
             End::Cut => "cut",
         };
+        match self.end {
+            End::Left => self.metrics.broken_off("client"),
+            End::Complete => self.metrics.answered_whole(self.kind, took),
+            End::Cut => self.metrics.broken_off("proxy"),
+        }
+        self.metrics.request_ended();
         self.metrics.served(self.served_by, status);
+        let _entered = self.span.enter();
         tracing::info!(
             method = %self.method,
             name = self.name,
@@ -80,7 +110,7 @@ impl Drop for Record {
             status,
             served_by = self.served_by,
             bytes = self.bytes,
-            ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             end,
             "pull"
         );

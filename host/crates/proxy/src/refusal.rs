@@ -31,6 +31,16 @@ pub(crate) enum Kind {
     Blob,
 }
 
+impl Kind {
+    /// The word for it in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+        }
+    }
+}
+
 const LONGEST_PHRASE: usize = 300;
 
 impl Refusal {

@@ -8,6 +8,7 @@ use futures::stream;
 use http::Method;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::Proxy;
 use crate::ask::Question;
@@ -83,7 +84,8 @@ impl Transfer {
     pub(crate) fn into_body(self) -> Body {
         // Boxed: it moves with every piece.
         Body::from_stream(stream::unfold(Box::new(self), |mut transfer| async move {
-            let piece = transfer.piece().await?;
+            let span = transfer.record.span();
+            let piece = transfer.piece().instrument(span).await?;
             Some((piece, transfer))
         }))
     }

@@ -65,7 +65,8 @@ struct Pair {
 
 struct Loaded {
     config: Arc<ServerConfig>,
-    /// Seconds since 1970.
+    /// Seconds since 1970, as is the end.
+    not_before: i64,
     not_after: i64,
 }
 
@@ -73,8 +74,8 @@ impl Certificate {
     /// Reads the files for the first time: there is nothing to fall back on, so a bad pair is an error.
     pub(crate) async fn open(files: Files, metrics: Metrics) -> Result<Self, CertificateError> {
         let pair = files.read().await?;
-        let Loaded { config, not_after } = load(&pair)?;
-        metrics.certificate_not_after.set(not_after);
+        let Loaded { config, not_before, not_after } = load(&pair)?;
+        metrics.certificate_valid(not_before, not_after);
         let seen = Ok(pair.digests());
         Ok(Self { files, seen, config: RustlsConfig::from_config(config), metrics })
     }
@@ -105,9 +106,9 @@ impl Certificate {
         let loaded = read.and_then(|pair| load(&pair));
         self.metrics.count_certificate(loaded.is_ok());
         match loaded {
-            Ok(Loaded { config, not_after }) => {
+            Ok(Loaded { config, not_before, not_after }) => {
                 self.config.reload_from_config(config);
-                self.metrics.certificate_not_after.set(not_after);
+                self.metrics.certificate_valid(not_before, not_after);
                 tracing::info!(not_after, "new certificate served");
             }
             Err(error) => tracing::error!(%error, "new certificate refused; the one before it is still served"),
@@ -136,12 +137,12 @@ fn load(pair: &Pair) -> Result<Loaded, CertificateError> {
         CertificateDer::pem_slice_iter(&pair.certificate).collect::<Result<_, _>>().map_err(CertificateError::Chain)?;
     let leaf = chain.first().ok_or(CertificateError::Chain(pem::Error::NoItemsFound))?;
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| CertificateError::Leaf(error.to_string()))?;
-    let not_after = leaf.validity().not_after.timestamp();
+    let [not_before, not_after] = [leaf.validity().not_before, leaf.validity().not_after].map(|time| time.timestamp());
     let key = PrivateKeyDer::from_pem_slice(&pair.key).map_err(CertificateError::Key)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain.clone(), key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Loaded { config: Arc::new(config), not_after })
+    Ok(Loaded { config: Arc::new(config), not_before, not_after })
 }

@@ -7,14 +7,17 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::conclusion::Tally;
+use crate::router::Refusal;
 
 /// What the webhook counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     reviews: Family<Label, Counter>,
+    refusals: Family<Label, Counter>,
     duration: Histogram,
     images: Family<Label, Counter>,
-    pub(crate) certificate_not_after: Gauge,
+    certificate_not_before: Gauge,
+    certificate_not_after: Gauge,
     certificate_loads: Family<Label, Counter>,
 }
 
@@ -41,12 +44,19 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             reviews: Family::default(),
+            refusals: Family::default(),
             duration: Histogram::new(SECONDS),
             images: Family::default(),
+            certificate_not_before: Gauge::default(),
             certificate_not_after: Gauge::default(),
             certificate_loads: Family::default(),
         };
         registry.register("cache_registry_webhook_reviews", "Admission reviews by outcome", metrics.reviews.clone());
+        registry.register(
+            "cache_registry_webhook_refusals",
+            "Requests that got an HTTP error in the place of a review, by what was wrong with them",
+            metrics.refusals.clone(),
+        );
         registry.register(
             "cache_registry_webhook_review_duration_seconds",
             "Time from a review's head to its answer",
@@ -56,6 +66,11 @@ impl Metrics {
             "cache_registry_webhook_images",
             "Images that were looked at, by decision",
             metrics.images.clone(),
+        );
+        registry.register(
+            "cache_registry_webhook_certificate_not_before_timestamp_seconds",
+            "When the certificate that is served began",
+            metrics.certificate_not_before.clone(),
         );
         registry.register(
             "cache_registry_webhook_certificate_not_after_timestamp_seconds",
@@ -69,6 +84,9 @@ impl Metrics {
         );
         for outcome in [Outcome::Patched, Outcome::Unchanged, Outcome::Passed, Outcome::Refused] {
             drop(metrics.reviews.get_or_create(&outcome.label()));
+        }
+        for reason in Refusal::REASONS {
+            drop(metrics.refusals.get_or_create(&[("reason", reason)]));
         }
         for tally in [Tally::Rewritten, Tally::AlreadyRewritten, Tally::LeftAlone, Tally::PolicyFailed] {
             drop(metrics.images.get_or_create(&tally.label()));
@@ -87,8 +105,19 @@ impl Metrics {
         self.reviews.get_or_create(&outcome.label()).inc();
     }
 
+    pub(crate) fn count_refusal(&self, refusal: &Refusal) {
+        self.count_review(Outcome::Refused);
+        self.refusals.get_or_create(&[("reason", refusal.reason())]).inc();
+    }
+
     pub(crate) fn count_image(&self, tally: Tally) {
         self.images.get_or_create(&tally.label()).inc();
+    }
+
+    /// The certificate that is served is valid from the first to the last of these, in seconds since 1970.
+    pub(crate) fn certificate_valid(&self, not_before: i64, not_after: i64) {
+        self.certificate_not_before.set(not_before);
+        self.certificate_not_after.set(not_after);
     }
 
     pub(crate) fn count_certificate(&self, served: bool) {

@@ -3,17 +3,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
+use axum::extract::{self, DefaultBodyLimit, FromRequest as _, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use cache_registry_core::NodeAddress;
 use json_patch::Patch;
+use tracing::Instrument as _;
 
 use crate::consider::{Considered, consider};
 use crate::decide::Decide;
 use crate::metrics::{Metrics, Outcome};
-use crate::review::{self, Malformed};
+use crate::review::{self, Malformed, Request};
 use crate::warnings;
 
 /// Pods, the old and the new one of an update, are far below this: the API server takes 3 MiB of one.
@@ -42,7 +43,7 @@ struct Webhook<D> {
 
 /// Why a request gets no review back.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(crate) enum Refusal {
     #[error("expected Content-Type application/json")]
     ContentType,
     #[error("expected an AdmissionReview of at most {LONGEST_BODY} bytes")]
@@ -57,7 +58,7 @@ enum Refusal {
     Unwritten(serde_json::Error),
 }
 
-async fn mutate_pods<D: Decide>(State(webhook): State<Arc<Webhook<D>>>, request: Request) -> Response {
+async fn mutate_pods<D: Decide>(State(webhook): State<Arc<Webhook<D>>>, request: extract::Request) -> Response {
     let metrics = &webhook.metrics;
     let _timer = metrics.start_review();
     let answered = match body(request).await {
@@ -70,7 +71,7 @@ async fn mutate_pods<D: Decide>(State(webhook): State<Arc<Webhook<D>>>, request:
             ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
         }
         Err(refusal) => {
-            metrics.count_review(Outcome::Refused);
+            metrics.count_refusal(&refusal);
             let mut text = refusal.to_string();
             // It may quote what was sent.
             text.truncate(text.floor_char_boundary(LONGEST_REFUSAL));
@@ -80,7 +81,7 @@ async fn mutate_pods<D: Decide>(State(webhook): State<Arc<Webhook<D>>>, request:
     }
 }
 
-async fn body(request: Request) -> Result<Bytes, Refusal> {
+async fn body(request: extract::Request) -> Result<Bytes, Refusal> {
     if !is_json(request.headers()) {
         return Err(Refusal::ContentType);
     }
@@ -101,7 +102,13 @@ fn is_json(headers: &HeaderMap) -> bool {
 impl<D: Decide> Webhook<D> {
     async fn answer(&self, body: &[u8]) -> Result<(Outcome, Vec<u8>), Refusal> {
         let request = review::parse(body)?;
-        let (inquiry, conclusion) = match consider(&request, &*self.decide, &self.node).await? {
+        // Policies log within it too: all lines about a review have its uid, which is in the API server's audit log.
+        let span = tracing::info_span!("review", uid = &*request.uid);
+        self.review(&request).instrument(span).await
+    }
+
+    async fn review(&self, request: &Request<'_>) -> Result<(Outcome, Vec<u8>), Refusal> {
+        let (inquiry, conclusion) = match consider(request, &*self.decide, &self.node).await? {
             Considered::Concluded { inquiry, conclusion, .. } => (inquiry, conclusion),
             Considered::Passed(_) => {
                 let answer = review::allowed(&request.uid, &Patch::default(), &[]).map_err(Refusal::Unwritten)?;
@@ -115,6 +122,7 @@ impl<D: Decide> Webhook<D> {
             tracing::warn!(namespace = request.namespace(), pod = inquiry.pod.name(), warning, "image left alone");
         }
         let outcome = if conclusion.patch.is_empty() { Outcome::Unchanged } else { Outcome::Patched };
+        tracing::debug!(namespace = request.namespace(), pod = inquiry.pod.name(), ?outcome, "reviewed");
         let warnings = warnings::fit(&conclusion.warnings);
         let answer = review::allowed(&request.uid, &conclusion.patch, &warnings).map_err(Refusal::Unwritten)?;
         Ok((outcome, answer))
@@ -122,6 +130,22 @@ impl<D: Decide> Webhook<D> {
 }
 
 impl Refusal {
+    /// All that [`reason`](Self::reason) may answer.
+    pub(crate) const REASONS: [&str; 6] =
+        ["content_type", "too_large", "too_slow", "broken_off", "malformed", "unwritten"];
+
+    /// The word for it in metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::ContentType => "content_type",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::BrokenOff => "broken_off",
+            Self::Malformed(_) => "malformed",
+            Self::Unwritten(_) => "unwritten",
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -165,7 +165,10 @@ async fn garbage_is_a_400_that_says_what_was_expected(#[case] body: &'static str
     let (status, text) = webhook.post(body).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(String::from_utf8_lossy(&text).contains(expected), "{text:?}");
-    assert!(webhook.metrics().contains(r#"cache_registry_webhook_reviews_total{outcome="refused"} 1"#));
+    let text = webhook.metrics();
+    assert!(text.contains(r#"cache_registry_webhook_reviews_total{outcome="refused"} 1"#), "{text}");
+    assert!(text.contains(r#"cache_registry_webhook_refusals_total{reason="malformed"} 1"#), "{text}");
+    assert!(text.contains(r#"cache_registry_webhook_refusals_total{reason="too_large"} 0"#), "{text}");
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const SERVED: &str = r#"cache_registry_webhook_certificate_loads_total{outcome="served"}"#;
 const REFUSED: &str = r#"cache_registry_webhook_certificate_loads_total{outcome="refused"}"#;
+const NOT_BEFORE: &str = "cache_registry_webhook_certificate_not_before_timestamp_seconds";
 const NOT_AFTER: &str = "cache_registry_webhook_certificate_not_after_timestamp_seconds";
 
 type Identity = CertifiedKey<KeyPair>;
@@ -42,9 +43,10 @@ fn identity() -> Identity {
     identity_until(2030)
 }
 
-/// One that ends with the first second of a year.
+/// One that ends with the first second of a year, ten years after it began.
 fn identity_until(year: i32) -> Identity {
     let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(year - 10, 1, 1);
     parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
     let signing_key = KeyPair::generate().unwrap();
     CertifiedKey { cert: parameters.self_signed(&signing_key).unwrap(), signing_key }
@@ -218,6 +220,7 @@ async fn a_new_certificate_is_served_and_open_connections_go_on() {
     let mut two = fixture.connect(&[&old], &["h2"]).await;
     one.expect("/", "quick").await;
     two.expect("/", "quick").await;
+    assert_eq!(fixture.metric(NOT_BEFORE), 1_577_836_800, "1 January 2020");
     assert_eq!(fixture.metric(NOT_AFTER), 1_893_456_000, "1 January 2030");
 
     let under_way = fixture.slow_request(&old).await;
@@ -225,6 +228,7 @@ async fn a_new_certificate_is_served_and_open_connections_go_on() {
     write(&fixture.folder, Some(&new.cert.pem()), Some(&new.signing_key.serialize_pem()));
     fixture.metric_becomes(SERVED, 1).await;
     fixture.metric_becomes(NOT_AFTER, 1_924_992_000).await;
+    fixture.metric_becomes(NOT_BEFORE, 1_609_459_200).await;
 
     assert_eq!(fixture.served_certificate(&[&old, &new]).await, *new.cert.der());
     one.expect("/", "quick").await;

@@ -6,6 +6,7 @@ mod certificates;
 mod documents;
 mod flags;
 mod matrix;
+mod monitoring;
 mod names;
 mod network;
 mod refusals;

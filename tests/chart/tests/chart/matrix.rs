@@ -3,7 +3,7 @@
 use cache_registry_chart::{lint, render};
 
 /// Each is a name and values.
-pub(crate) const MATRIX: [(&str, &str); 13] = [
+pub(crate) const MATRIX: [(&str, &str); 14] = [
     ("none", ""),
     ("cert-manager", "controllers: { webhook: { certificate: { mode: cert-manager } } }"),
     ("an issuer of one's own", ISSUER),
@@ -15,6 +15,7 @@ pub(crate) const MATRIX: [(&str, &str); 13] = [
     ("registries", REGISTRIES),
     ("a registries file of one's own", "registriesSecret: { name: registries, key: file.yaml }"),
     ("places", PLACES),
+    ("monitoring", MONITORING),
     ("no extras", NO_EXTRAS),
     ("empty keys", EMPTY),
 ];
@@ -73,6 +74,11 @@ proxy:
 registry:
   env: [{ name: REGISTRY_LOG_LEVEL, value: debug }]
   podDisruptionBudget: { enabled: true }
+";
+
+const MONITORING: &str = "
+monitoring: { podMonitor: { enabled: true }, rules: { enabled: true }, dashboard: { enabled: true } }
+registry: { metrics: { enabled: true } }
 ";
 
 const NO_EXTRAS: &str = "

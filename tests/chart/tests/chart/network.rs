@@ -57,11 +57,31 @@ fn in_the_hosts_network_proxies_are_the_nodes() {
 
 #[test]
 fn metrics_may_be_kept_for_some() {
-    let release =
-        render("networkPolicy: { metricsFrom: [{ podSelector: { matchLabels: { app: prometheus } } }] }").unwrap();
-    for role in ["webhook", "controllers"] {
+    let values = "
+networkPolicy: { metricsFrom: [{ podSelector: { matchLabels: { app: prometheus } } }] }
+proxy: { hostNetwork: false }
+registry: { metrics: { enabled: true } }
+";
+    let from = json!([{ "podSelector": { "matchLabels": { "app": "prometheus" } } }]);
+    let release = render(values).unwrap();
+    for (role, port) in METRICS {
         let rules = ingress(&release, role).as_array().unwrap();
-        let admin = rules.iter().find(|rule| rule["ports"][0]["port"] == "admin").unwrap();
-        assert_eq!(admin["from"], json!([{ "podSelector": { "matchLabels": { "app": "prometheus" } } }]), "{role}");
+        let metrics: Vec<_> = rules.iter().filter(|rule| rule["ports"] == json!([{ "port": port }])).collect();
+        assert_eq!(metrics, [&json!({ "ports": [{ "port": port }], "from": from })], "{role}");
     }
 }
+
+#[test]
+fn metrics_are_for_the_whole_cluster_unless_it_is_said_for_whom_and_for_nobody_where_there_are_none() {
+    let release = render("proxy: { hostNetwork: false }\nregistry: { metrics: { enabled: true } }").unwrap();
+    for (role, port) in METRICS {
+        let anybody = json!({ "ports": [{ "port": port }], "from": [{ "namespaceSelector": {} }] });
+        assert!(ingress(&release, role).as_array().unwrap().contains(&anybody), "{role}");
+    }
+    let release = render("").unwrap();
+    assert!(!ingress(&release, "registry").to_string().contains("debug"));
+}
+
+/// The ports of metrics by role.
+const METRICS: [(&str, &str); 4] =
+    [("webhook", "admin"), ("controllers", "admin"), ("proxy", "admin"), ("registry", "debug")];

@@ -376,6 +376,32 @@ async fn the_image_of_a_pod_is_created_copied_and_reported() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn copies_that_wait_for_their_turn_are_counted() {
+    let mut world = World::with(&[], &[image("a", "1"), image("b", "1"), image("c", "1")]).await;
+    let (first, _second) = (world.copy().await, world.copy().await);
+    assert!(world.metric(r#"cache_registry_tasks_running{task="copy"} 2"#));
+    assert!(world.metric(r#"cache_registry_tasks_waiting{task="copy"} 1"#));
+    assert!(world.metric(r#"cache_registry_tasks_waiting{task="check"} 0"#));
+    first.answer(Ok(copied("a")));
+    let _third = world.copy().await;
+    assert!(world.metric(r#"cache_registry_tasks_running{task="copy"} 2"#));
+    assert!(world.metric(r#"cache_registry_tasks_waiting{task="copy"} 0"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_says_of_images_is_counted() {
+    let mut world = World::with(&[], &[cached("a"), cached("b"), cached("c")]).await;
+    assert!(world.metric(r#"cache_registry_checks_total{outcome="lost"} 0"#));
+    world.find().await.answer(Ok(Found::Manifest(None)));
+    world.find().await.answer(Ok(Found::Nothing));
+    world.find().await.answer(Err(failure(Reason::RegistryUnreachable, None)));
+    let _copy = world.copy().await;
+    assert!(world.metric(r#"cache_registry_checks_total{outcome="found"} 1"#));
+    assert!(world.metric(r#"cache_registry_checks_total{outcome="lost"} 1"#));
+    assert!(world.metric(r#"cache_registry_checks_total{outcome="failed"} 1"#));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_write_of_a_status_is_an_apply_to_this_very_object() {
     let mut world = World::with(&[], &[image("web", "1")]).await;
     let _copy = world.copy().await;

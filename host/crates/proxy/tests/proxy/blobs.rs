@@ -35,6 +35,8 @@ async fn a_blob_comes_from_the_cache_whole(#[values(0, SMALL, LARGE)] length: us
     assert_eq!(got.header("x-cache-registry-served-by"), "cache");
     assert_eq!(got.header("accept-ranges"), "bytes");
     assert!(upstream.seen().is_empty());
+    let counted = node.metric("cache_registry_proxy_request_duration_seconds_count{kind=\"blob\"}");
+    assert!((counted - 2.0).abs() < f64::EPSILON, "{counted}");
 }
 
 #[rstest]
@@ -190,6 +192,7 @@ async fn a_body_that_nobody_can_continue_is_cut() {
     let got = get(node.address, &format!("/v2/reg.test/app/blobs/{digest}")).await;
     assert!(!got.is_complete);
     assert!(bytes.starts_with(&got.body), "what came before the cut is right");
+    assert!((node.metric("cache_registry_proxy_requests_broken_off_total{by=\"proxy\"}") - 1.0).abs() < f64::EPSILON);
 }
 
 #[rstest]

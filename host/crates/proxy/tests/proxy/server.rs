@@ -93,4 +93,6 @@ async fn a_client_that_leaves_ends_the_request_to_the_cache() {
         }
     };
     timeout(BOUND, counted).await.expect("the request has ended");
+    assert!((node.metric("cache_registry_proxy_requests_broken_off_total{by=\"client\"}") - 1.0).abs() < f64::EPSILON);
+    assert!(node.metric("cache_registry_proxy_requests_in_flight ").abs() < f64::EPSILON);
 }
