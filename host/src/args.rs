@@ -85,6 +85,9 @@ pub(crate) struct Controllers {
     /// How long an image stays in the registry that nothing uses: 30d, 12h; 0s removes it at once
     #[arg(long, env = "CACHE_REGISTRY_EXPIRY_DELAY", value_name = "TIME", default_value = "30d", value_parser = parse_duration)]
     pub(crate) expiry_delay: Duration,
+    /// How often upstream is asked whether it has moved a tag: 1h, 10m; 0s for never
+    #[arg(long, env = "CACHE_REGISTRY_UPDATE_INTERVAL", value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    pub(crate) update_interval: Duration,
     #[command(flatten)]
     pub(crate) webhook_certificate: WebhookCertificate,
     #[command(flatten)]

@@ -86,6 +86,7 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         registry_credentials_secret: args.registry_credentials_secret,
         parallel_copies: args.parallel_copies.into(),
         expiry_delay: args.expiry_delay,
+        update_interval: args.update_interval,
         webhook_certificate: args.webhook_certificate.wanted(),
     };
     let controllers_metrics = cache_registry_controllers::Metrics::register(&mut metrics);

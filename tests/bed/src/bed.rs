@@ -39,11 +39,13 @@ pub struct Options {
     pub controllers: u8,
     /// How long an image stays that nothing uses.
     pub expiry_delay: &'static str,
+    /// How often upstream is asked whether it has moved a tag.
+    pub update_interval: &'static str,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache: CacheKind::Distribution, controllers: 1, expiry_delay: "30d" }
+        Self { cache: CacheKind::Distribution, controllers: 1, expiry_delay: "30d", update_interval: "1h" }
     }
 }
 
@@ -106,7 +108,7 @@ impl Bed {
             let kubeconfig = plane.kubeconfig_of(&authority, CONTROLLERS_USER)?;
             let mut controllers = Vec::new();
             for replica in 0..options.controllers {
-                let mut part = operator.controllers(replica, options.expiry_delay, &kubeconfig);
+                let mut part = operator.controllers(replica, &options, &kubeconfig);
                 part.spawn()?;
                 controllers.push(part);
             }

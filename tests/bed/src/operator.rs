@@ -6,6 +6,7 @@ use anyhow::Result;
 use cache_registry_api::labels::{OPT_OUT_LABEL, OPT_OUT_VALUE};
 use serde_json::{Value, json};
 
+use crate::bed::Options;
 use crate::cache::Cache;
 use crate::certificates::{Authority, CertificateFiles};
 use crate::credentials::{REGISTRY_CREDENTIALS, credentials_file, credentials_secret};
@@ -89,13 +90,14 @@ impl<'a> Operator<'a> {
     }
 
     /// One replica of the controllers, 0 to 9.
-    pub(crate) fn controllers(&self, replica: u8, expiry_delay: &str, kubeconfig: &Path) -> Part {
+    pub(crate) fn controllers(&self, replica: u8, options: &Options, kubeconfig: &Path) -> Part {
         let admin = controllers_admin(self.network, replica);
         let name = format!("controllers-{replica}");
         self.role(&name, "controllers", admin)
             .args(["--namespace", NAMESPACE, "--identity", &name, "--registry", &self.cache.url()])
             .args(["--registries".as_ref(), self.registries.as_path()])
-            .args(["--admin-listen", &admin.to_string(), "--expiry-delay", expiry_delay])
+            .args(["--admin-listen", &admin.to_string(), "--expiry-delay", options.expiry_delay])
+            .args(["--update-interval", options.update_interval])
             .args(self.cache.is_guarded().then(|| format!("--registry-credentials-secret={REGISTRY_CREDENTIALS}")))
             .env("KUBECONFIG", kubeconfig)
     }

@@ -25,6 +25,7 @@ fn main() -> Result<ExitCode> {
             an_image_with_a_delay_of_its_own_waits_and_is_used_again,
             a_deleted_cached_image_takes_its_tag_along_unless_pods_use_it,
             nothing_goes_while_the_api_server_is_away,
+            what_was_deleted_while_nobody_led_leaves_the_registry_too,
         ],
     )
 }
@@ -221,5 +222,17 @@ async fn nothing_goes_while_the_api_server_is_away(bed: &mut Bed) -> Result<()> 
     let kept = bed.cache.get("/v2/docker.io/library/unseen/manifests/1.0").await?;
     assert_eq!((kept.status.as_u16(), &kept.body), (200, &published.image.root.bytes));
     bed.control_plane.start_api_server().await?;
+    expects_gone(bed, &published.source).await
+}
+
+async fn what_was_deleted_while_nobody_led_leaves_the_registry_too(bed: &mut Bed) -> Result<()> {
+    let published = publish(bed, "left").await?;
+    let image = cached(bed, &published, "left").await?;
+    bed.controllers[0].kill().await?;
+    bed.objects().delete_pod("left").await?;
+    bed.kubectl(&["delete", "cachedimage", image.metadata.name.as_deref().context("no name")?]).await?;
+    let left = bed.cache.get("/v2/docker.io/library/left/manifests/1.0").await?;
+    assert_eq!(left.status.as_u16(), 200);
+    bed.controllers[0].start().await?;
     expects_gone(bed, &published.source).await
 }

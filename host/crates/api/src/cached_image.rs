@@ -6,8 +6,12 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The type of a `CachedImage`'s one condition: True when the registry has the image.
+/// The type of a `CachedImage`'s condition that is True when the registry has the image.
 pub const READY: &str = "Ready";
+
+/// The type of a `CachedImage`'s condition that is True when upstream meant the same by the tag when it was last asked.
+/// References with a digest have none.
+pub const UP_TO_DATE: &str = "UpToDate";
 
 /// At most so many pods, and so many workloads, are named in [`UsedBy`]: a status must not grow with the cluster.
 pub const LONGEST_SAMPLE: usize = 10;
@@ -63,6 +67,10 @@ pub struct CachedImageStatus {
     /// `Ready` is True when the registry has the image. Its reason is one of `Cached`, `Copying`, `NotFound`,
     /// `Unauthorized`, `RateLimited`, `UpstreamUnreachable`, `RegistryUnreachable` and `InvalidReference`; its message
     /// says what to do.
+    ///
+    /// `UpToDate`, of an image without a digest, is True when upstream had the same under the tag when it was last
+    /// asked, `False` when upstream has no such tag any more, and `Unknown` when upstream could not be asked; the image
+    /// stays in either case, and `lastTransitionTime` says since when that is so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -85,7 +93,8 @@ pub struct CachedImageStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_copied: Option<Time>,
 
-    /// When the registry was last asked whether it still has the image.
+    /// When the registry was last asked whether it still has the image. It is asked every hour, and this is written once a
+    /// day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_checked: Option<Time>,
 

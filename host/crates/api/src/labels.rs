@@ -25,3 +25,7 @@ pub const POLICY_VALUE: &str = "true";
 /// Annotation of a `CachedImage`: how long it stays when nothing uses it, in the place of the release's
 /// `cachedImagesExpiryDelay`: `12h`, `30d`, `0s`.
 pub const EXPIRY_DELAY_ANNOTATION: &str = "cache-registry.enix.io/expiry-delay";
+
+/// Annotation of a `CachedImage`: how often upstream is asked what it means by the tag, in the place of the release's
+/// `controllers.updateInterval`: `10m`, `24h`; `0s` for never.
+pub const UPDATE_INTERVAL_ANNOTATION: &str = "cache-registry.enix.io/update-interval";

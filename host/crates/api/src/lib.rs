@@ -13,6 +13,6 @@ mod images_annotation;
 pub mod labels;
 pub mod policy_keys;
 
-pub use cached_image::{CachedImage, CachedImageSpec, CachedImageStatus, LONGEST_SAMPLE, READY, UsedBy};
+pub use cached_image::{CachedImage, CachedImageSpec, CachedImageStatus, LONGEST_SAMPLE, READY, UP_TO_DATE, UsedBy};
 pub use crds::crds;
 pub use images_annotation::{ImageEntry, ImagesAnnotation, InvalidImagesAnnotation, Outcome};

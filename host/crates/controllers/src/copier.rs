@@ -16,6 +16,9 @@ pub(crate) trait Copier: Send + Sync + 'static {
     /// Whether the registry has the image under its tag.
     fn find(&self, source: &Reference) -> impl Future<Output = Result<Found, Failure>> + Send;
 
+    /// The digest of what upstream means by the image's tag now.
+    fn ask(&self, source: &Reference) -> impl Future<Output = Result<String, Failure>> + Send;
+
     /// Whether the registry has anything under the image's tag.
     fn has(&self, source: &Reference) -> impl Future<Output = Result<bool, Failure>> + Send;
 
@@ -57,6 +60,17 @@ impl Copier for RegistryCopier {
         Ok(found.map_or(Found::Nothing, |existing| Found::Manifest(existing.digest.map(|digest| digest.to_string()))))
     }
 
+    async fn ask(&self, source: &Reference) -> Result<String, Failure> {
+        let repository = self.connections.upstream(source.registry(), source.repository());
+        let tag = source.manifest_reference();
+        let late = |_| Failure {
+            reason: Reason::UpstreamUnreachable,
+            message: format!("{} did not say within {} s what it has.", source.registry(), PATIENCE.as_secs()),
+            retry_after: None,
+        };
+        Ok(timeout(PATIENCE, repository.resolve(&tag)).await.map_err(late)??.to_string())
+    }
+
     async fn has(&self, source: &Reference) -> Result<bool, Failure> {
         Ok(self.find(source).await? != Found::Nothing)
     }
@@ -84,6 +98,9 @@ impl Copier for RegistryCopier {
 
 /// Every wait of the connections is bounded; this bounds their sum for what is a few calls.
 const SHORT: Duration = Duration::from_secs(30);
+
+/// The same for a question to upstream, with its retries and mirrors.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The same for a call for each repository.
 const LONG: Duration = Duration::from_mins(10);

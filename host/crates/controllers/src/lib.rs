@@ -33,6 +33,7 @@ use url::Url;
 mod backoff;
 mod cluster;
 mod copier;
+mod freshness;
 mod index;
 mod lease;
 mod line;
@@ -88,6 +89,9 @@ pub struct Config {
     pub parallel_copies: usize,
     /// How long an image stays that nothing uses; an annotation of the `CachedImage` says otherwise for one.
     pub expiry_delay: Duration,
+    /// How often upstream is asked what it means by a tag, nothing for never; an annotation of the `CachedImage` says
+    /// otherwise for one.
+    pub update_interval: Duration,
     /// The webhook's certificate, where it is to be made here.
     pub webhook_certificate: Option<WebhookCertificate>,
 }
@@ -124,6 +128,7 @@ pub async fn run(
         node: config.node_address.clone(),
         parallel_copies: config.parallel_copies,
         expiry_delay: config.expiry_delay,
+        update_interval: config.update_interval,
     };
     loop {
         tokio::select! {

@@ -1,21 +1,22 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cache_registry_api::labels::EXPIRY_DELAY_ANNOTATION;
-use cache_registry_api::{CachedImage, CachedImageStatus, READY, UsedBy};
+use cache_registry_api::labels::{EXPIRY_DELAY_ANNOTATION, UPDATE_INTERVAL_ANNOTATION};
+use cache_registry_api::{CachedImage, CachedImageStatus, READY, UP_TO_DATE, UsedBy};
 use cache_registry_core::{Location, Reason, Reference, parse_duration};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tokio::time::Instant;
 
+use crate::freshness::{Freshness, Next};
 use crate::retention::{Expiry, Use, expiry};
 
 /// How long the registry's last answer about an image is good for. The controllers spread it by a tenth.
 pub(crate) const CHECK_EVERY: Duration = Duration::from_hours(1);
 
 /// A check sooner than this after the one that the status tells of is not worth a write: every new leader checks all
-/// images.
-const CHECK_WORTH_TELLING: Duration = Duration::from_mins(45);
+/// images, and where nothing changes nothing is written all day.
+const CHECK_WORTH_TELLING: Duration = Duration::from_hours(23);
 
 /// Of what pods ask for that get one image: a policy that maps everything to one must not fill its status.
 pub(crate) const MOST_ORIGINALS: usize = 20;
@@ -61,6 +62,10 @@ pub(crate) enum Task {
     Copy,
     /// Ask the registry whether it still has it.
     Check,
+    /// Ask upstream what it means by the tag now.
+    Ask,
+    /// Copy what upstream means by the tag now, while the registry has what it meant before.
+    Update,
 }
 
 impl Task {
@@ -69,6 +74,8 @@ impl Task {
         match self {
             Self::Copy => "copy",
             Self::Check => "check",
+            Self::Ask => "ask",
+            Self::Update => "update",
         }
     }
 }
@@ -118,6 +125,11 @@ pub(crate) struct Facts<'a> {
     pub(crate) expiry_delay: Duration,
     /// False while its end is being seen to already, or could not be seen to a moment ago.
     pub(crate) may_expire: bool,
+    pub(crate) freshness: &'a Freshness,
+    /// How often upstream is asked what it means by a tag, unless the image says otherwise itself.
+    pub(crate) update_interval: Duration,
+    /// Until when upstream asked to be left alone.
+    pub(crate) quiet_until: Option<Instant>,
 }
 
 /// What to do about an image now.
@@ -152,9 +164,16 @@ pub(crate) fn plan(image: &CachedImage, now: Now, facts: &Facts<'_>) -> Action {
     if due && facts.may_expire {
         return Action::Expire;
     }
+    let copy = || match facts.quiet_until.filter(|until| *until > now.instant) {
+        None => Action::Start(Task::Copy),
+        Some(until) => {
+            let message = format!("{} asks to be left alone for a while, for whatever image.", source.registry());
+            report(image, now, facts, Some(Ready::failed(Reason::RateLimited, message)), Some(until))
+        }
+    };
     match facts.standing {
         Standing::Unknown if says_cached(image) => Action::Start(Task::Check),
-        Standing::Unknown | Standing::Missing => Action::Start(Task::Copy),
+        Standing::Unknown | Standing::Missing => copy(),
         Standing::Waiting => {
             let message = format!("Waiting for its turn to be copied from {}.", source.registry());
             report(image, now, facts, copying(image, message), None)
@@ -164,25 +183,47 @@ pub(crate) fn plan(image: &CachedImage, now: Now, facts: &Facts<'_>) -> Action {
             report(image, now, facts, copying(image, message), None)
         }
         Standing::Checking => report(image, now, facts, None, None),
-        Standing::Cached { copied: None, .. } if digest(image).is_none() => Action::Start(Task::Copy),
-        Standing::Cached { check_at, .. } if *check_at <= now.instant => Action::Start(Task::Check),
-        Standing::Cached { check_at, .. } => {
-            let message = format!("The registry has it as {}.", Location::of(&source));
-            let ready = Ready { status: "True", reason: Reason::Cached, message };
-            report(image, now, facts, Some(ready), Some(*check_at))
-        }
-        Standing::Failed { task, retry_at, .. } if *retry_at <= now.instant => Action::Start(*task),
+        Standing::Cached { copied: None, .. } if digest(image).is_none() => copy(),
+        Standing::Cached { check_at, .. } => cached(image, &source, now, facts, *check_at),
+        Standing::Failed { task, retry_at, .. } if *retry_at <= now.instant => match task {
+            Task::Copy => copy(),
+            task => Action::Start(*task),
+        },
         Standing::Failed { task: Task::Copy, failure, retry_at } => {
             let message = format!("{} It is tried again without being asked.", sentence(&failure.message));
             report(image, now, facts, Some(Ready::failed(failure.reason, message)), Some(*retry_at))
         }
         // The image was there, and whether it is now cannot be seen: that is not the same as being gone.
-        Standing::Failed { task: Task::Check, failure, retry_at } => {
+        Standing::Failed { failure, retry_at, .. } => {
             let message = format!("Whether it is still there is not known. {}", sentence(&failure.message));
             let ready = Ready { status: "Unknown", reason: failure.reason, message };
             report(image, now, facts, Some(ready), Some(*retry_at))
         }
     }
+}
+
+/// The registry has the image, and is to be asked again at `check_at`.
+fn cached(image: &CachedImage, source: &Reference, now: Now, facts: &Facts<'_>, check_at: Instant) -> Action {
+    let interval = own_update_interval(image).and_then(Result::ok).unwrap_or(facts.update_interval);
+    let next = facts.freshness.next(interval, now.instant);
+    let quiet_until = facts.quiet_until.filter(|until| *until > now.instant);
+    let wake = match (next, quiet_until) {
+        // One thing after the other: what is under way comes back here.
+        (Next::Wait, _) if *facts.freshness != Freshness::Fixed && !interval.is_zero() => None,
+        (_, _) if check_at <= now.instant => return Action::Start(Task::Check),
+        (Next::Wait, _) => Some(check_at),
+        (Next::At(at), _) => Some(check_at.min(at)),
+        (Next::Ask | Next::Update, Some(until)) => Some(check_at.min(until)),
+        (Next::Ask, None) => return Action::Start(Task::Ask),
+        (Next::Update, None) => return Action::Start(Task::Update),
+    };
+    let message = format!("The registry has it as {}.", Location::of(source));
+    report(image, now, facts, Some(Ready { status: "True", reason: Reason::Cached, message }), wake)
+}
+
+/// How often upstream is asked about the image, where it says so itself. An error says what is wrong with that.
+pub(crate) fn own_update_interval(image: &CachedImage) -> Option<Result<Duration, String>> {
+    image.metadata.annotations.as_ref()?.get(UPDATE_INTERVAL_ANNOTATION).map(|text| parse_duration(text))
 }
 
 /// How long the image stays when nothing uses it, where it says so itself. An error says what is wrong with that.
@@ -270,18 +311,27 @@ fn report(image: &CachedImage, now: Now, facts: &Facts<'_>, ready: Option<Ready>
         }
     }
     let generation = image.metadata.generation;
-    if let Some(ready) = ready {
-        let unchanged = before.ready().filter(|last| last.status == ready.status);
+    let mut say = |type_: &str, says: &str, reason: &str, message: String| {
+        let last = before.conditions.iter().find(|last| last.type_ == type_ && last.status == says);
         let condition = Condition {
-            type_: READY.to_owned(),
-            status: ready.status.to_owned(),
-            reason: ready.reason.as_str().to_owned(),
-            message: ready.message,
+            type_: type_.to_owned(),
+            status: says.to_owned(),
+            reason: reason.to_owned(),
+            message,
             observed_generation: generation,
-            last_transition_time: unchanged.map_or_else(|| time(now.time), |last| last.last_transition_time.clone()),
+            last_transition_time: last.map_or_else(|| time(now.time), |last| last.last_transition_time.clone()),
         };
-        status.conditions.retain(|condition| condition.type_ != READY);
-        status.conditions.push(condition);
+        match status.conditions.iter_mut().find(|condition| condition.type_ == type_) {
+            Some(last) => *last = condition,
+            None => status.conditions.push(condition),
+        }
+    };
+    if let Some(ready) = ready {
+        say(READY, ready.status, ready.reason.as_str(), ready.message);
+    }
+    let registry = image.spec.source_image.split('/').next().unwrap_or_default();
+    if let Some(told) = facts.freshness.told(registry) {
+        say(UP_TO_DATE, told.status, told.reason, told.message);
     }
     status.observed_generation = generation;
     let changed = image.status.is_none() || status != before;

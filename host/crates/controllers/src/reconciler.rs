@@ -16,9 +16,10 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::time::DelayQueue;
 
-use crate::backoff::write_pause;
+use crate::backoff::{pause, write_pause};
 use crate::cluster::Cluster;
 use crate::copier::{Copier, Found};
+use crate::freshness::Freshness;
 use crate::line::Line;
 use crate::metrics::Metrics;
 use crate::plan::{Action, Facts, Failure, Now, Standing, Task, plan, reason};
@@ -34,6 +35,9 @@ mod inventory;
 
 /// How many images the registry is asked about at once.
 const CHECKS_AT_ONCE: usize = 4;
+
+/// About how many images upstream registries are asked at once.
+const ASKS_AT_ONCE: usize = 4;
 
 /// Pods come and go in crowds: their number is written when they have settled for this long.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -52,6 +56,7 @@ pub(crate) struct Reconciler<C> {
     copier: Arc<C>,
     metrics: Metrics,
     expiry_delay: Duration,
+    update_interval: Duration,
     usage: Usage,
     images: HashMap<Name, Tracked>,
     /// The `CachedImage`s of a source. A person may have made one under a name of their own.
@@ -74,6 +79,9 @@ pub(crate) struct Reconciler<C> {
     doubted: Option<Instant>,
     copies: Line,
     checks: Line,
+    asks: Line,
+    /// Upstream registries that asked to be left alone, and until when.
+    quiet: HashMap<String, Instant>,
     timers: DelayQueue<Due>,
     tasks: JoinSet<Done>,
     /// Dropped when all that exists is known.
@@ -96,6 +104,7 @@ enum Due {
 /// What has ended.
 enum Done {
     Copied {
+        task: Task,
         name: Name,
         uid: Option<String>,
         time: Duration,
@@ -105,6 +114,11 @@ enum Done {
         name: Name,
         uid: Option<String>,
         outcome: Result<Found, Failure>,
+    },
+    Asked {
+        name: Name,
+        uid: Option<String>,
+        outcome: Result<String, Failure>,
     },
     Written {
         name: Name,
@@ -146,6 +160,8 @@ pub(crate) struct Settings {
     pub(crate) parallel_copies: usize,
     /// How long an image stays that nothing uses.
     pub(crate) expiry_delay: Duration,
+    /// How often upstream is asked what it means by a tag.
+    pub(crate) update_interval: Duration,
 }
 
 impl<C: Copier> Reconciler<C> {
@@ -164,6 +180,7 @@ impl<C: Copier> Reconciler<C> {
             copier,
             metrics,
             expiry_delay: settings.expiry_delay,
+            update_interval: settings.update_interval,
             usage: Usage::new(settings.node),
             images: HashMap::new(),
             named: HashMap::new(),
@@ -178,6 +195,8 @@ impl<C: Copier> Reconciler<C> {
             doubted: None,
             copies: Line::new(settings.parallel_copies.max(1)),
             checks: Line::new(CHECKS_AT_ONCE),
+            asks: Line::new(ASKS_AT_ONCE),
+            quiet: HashMap::new(),
             timers: DelayQueue::new(),
             tasks: JoinSet::new(),
             ready: Some(ready),
@@ -417,11 +436,18 @@ impl<C: Copier> Reconciler<C> {
         if tracked.source.as_ref().is_some_and(|source| self.removing.contains_key(&Location::of(source))) {
             return;
         }
-        let (standing, line) = match task {
-            Task::Copy => (Standing::Waiting, &mut self.copies),
-            Task::Check => (Standing::Checking, &mut self.checks),
+        let line = match task {
+            Task::Copy => &mut self.copies,
+            Task::Check => &mut self.checks,
+            Task::Ask => &mut self.asks,
+            Task::Update => &mut self.copies,
         };
-        tracked.standing = standing;
+        match task {
+            Task::Copy => tracked.standing = Standing::Waiting,
+            Task::Check => tracked.standing = Standing::Checking,
+            Task::Ask => tracked.freshness = Freshness::Asking,
+            Task::Update => tracked.freshness = Freshness::Waiting,
+        }
         // What pods wait for goes before what some workload may want one day.
         let has_pods = tracked.source.as_ref().is_some_and(|source| self.usage.has_pods(source));
         line.join(name.clone(), has_pods);
@@ -451,6 +477,9 @@ impl<C: Copier> Reconciler<C> {
                 .collect(),
             expiry_delay: self.expiry_delay,
             may_expire: !tracked.expiring && tracked.expire_after.is_none_or(|after| after <= now.instant),
+            freshness: &tracked.freshness,
+            update_interval: self.update_interval,
+            quiet_until: tracked.source.as_ref().and_then(|source| self.quiet.get(source.registry())).copied(),
         };
         Some(plan(&tracked.image, now, &facts))
     }
@@ -487,17 +516,27 @@ impl<C: Copier> Reconciler<C> {
     fn start_next(&mut self) {
         while let Some(name) = self.copies.next() {
             // It may have been deleted while it waited.
-            let Some(tracked) = self.images.get_mut(&name).filter(|tracked| tracked.standing == Standing::Waiting)
-            else {
-                continue;
-            };
+            let Some(tracked) = self.images.get_mut(&name) else { continue };
             let Some(source) = tracked.source.clone() else { continue };
-            tracked.standing = Standing::Copying;
+            let is_quiet = self.quiet.get(source.registry()).is_some_and(|until| *until > Instant::now());
+            let task = match (&tracked.standing, &tracked.freshness) {
+                (Standing::Waiting, _) => Task::Copy,
+                (_, Freshness::Waiting) => Task::Update,
+                _ => continue,
+            };
+            match task {
+                Task::Update => tracked.freshness = if is_quiet { Freshness::Moved } else { Freshness::Copying },
+                _ => tracked.standing = if is_quiet { Standing::Missing } else { Standing::Copying },
+            }
+            if is_quiet {
+                self.settle(&name);
+                continue;
+            }
             let (copier, uid, image) = (self.copier.clone(), tracked.image.uid(), name.clone());
             let running = self.tasks.spawn(async move {
                 let began = Instant::now();
                 let outcome = copier.copy(&source).await;
-                Done::Copied { name: image, uid, time: began.elapsed(), outcome }
+                Done::Copied { task, name: image, uid, time: began.elapsed(), outcome }
             });
             self.copies.started(running.id());
             tracked.running = Some(running);
@@ -515,7 +554,20 @@ impl<C: Copier> Reconciler<C> {
             self.checks.started(running.id());
             tracked.running = Some(running);
         }
-        for (task, line) in [(Task::Copy, &self.copies), (Task::Check, &self.checks)] {
+        while let Some(name) = self.asks.next() {
+            let waits = |tracked: &&mut Tracked| tracked.freshness == Freshness::Asking && tracked.running.is_none();
+            let Some(tracked) = self.images.get_mut(&name).filter(waits) else { continue };
+            let Some(source) = tracked.source.clone() else { continue };
+            let (copier, uid) = (self.copier.clone(), tracked.image.uid());
+            let running = self.tasks.spawn(async move {
+                let outcome = copier.ask(&source).await;
+                Done::Asked { name, uid, outcome }
+            });
+            self.asks.started(running.id());
+            tracked.running = Some(running);
+        }
+        let lines = [(Task::Copy, &self.copies), (Task::Check, &self.checks), (Task::Ask, &self.asks)];
+        for (task, line) in lines {
             self.metrics.queue(task, line.waiting(), line.running());
         }
     }
@@ -523,13 +575,19 @@ impl<C: Copier> Reconciler<C> {
     fn next_in_line(&mut self, ended: Id) {
         self.copies.ended(ended);
         self.checks.ended(ended);
+        self.asks.ended(ended);
         self.start_next();
     }
 
     fn ended(&mut self, task: Id, done: Done) {
         match done {
-            Done::Copied { name, uid, time, outcome } => {
-                self.update(&name, uid.as_deref(), |tracked, metrics| tracked.copied(time, outcome, metrics));
+            Done::Copied { task, name, uid, time, outcome } => {
+                self.leave_alone(&name, outcome.as_ref().err());
+                self.update(&name, uid.as_deref(), |tracked, metrics| tracked.copied(task, time, outcome, metrics));
+            }
+            Done::Asked { name, uid, outcome } => {
+                self.leave_alone(&name, outcome.as_ref().err());
+                self.update(&name, uid.as_deref(), |tracked, _| tracked.asked(outcome));
             }
             Done::Checked { name, uid, outcome } => {
                 let is_lost = matches!(outcome, Ok(Found::Nothing));
@@ -549,6 +607,15 @@ impl<C: Copier> Reconciler<C> {
             Done::Sampled { name, uid, outcome } => self.sampled(&name, uid.as_deref(), &outcome),
         }
         self.next_in_line(task);
+    }
+
+    /// An upstream that asks for time gets it from all images: its limit is one for all of them.
+    fn leave_alone(&mut self, name: &Name, failure: Option<&Failure>) {
+        let Some(failure) = failure.filter(|failure| failure.reason == Reason::RateLimited) else { return };
+        let Some(source) = self.images.get(name).and_then(|tracked| tracked.source.as_ref()) else { return };
+        let until = Instant::now() + pause(failure.reason, 1, failure.retry_after, fastrand::f64());
+        let registry = source.registry().to_owned();
+        self.quiet.entry(registry).and_modify(|known| *known = until.max(*known)).or_insert(until);
     }
 
     /// Notes something about an image, and goes on from there. One that was deleted meanwhile, and may have been created

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use cache_registry_api::labels::EXPIRY_DELAY_ANNOTATION;
+use cache_registry_api::labels::{EXPIRY_DELAY_ANNOTATION, UPDATE_INTERVAL_ANNOTATION};
 use cache_registry_api::{CachedImage, CachedImageStatus};
 use cache_registry_core::{Reason, Reference};
 use cache_registry_registry::Copied;
@@ -12,8 +12,9 @@ use tokio_util::time::delay_queue;
 
 use crate::backoff::{pause, write_pause};
 use crate::copier::Found;
+use crate::freshness::Freshness;
 use crate::metrics::{Check, Metrics};
-use crate::plan::{CHECK_EVERY, Failure, Kept, Standing, Task, own_expiry_delay};
+use crate::plan::{CHECK_EVERY, Failure, Kept, Standing, Task, own_expiry_delay, own_update_interval};
 
 /// A `CachedImage`, as the API server had it last, and what is known beyond.
 pub(crate) struct Tracked {
@@ -23,6 +24,9 @@ pub(crate) struct Tracked {
     /// What its status says that pods ask for to get it.
     pub(crate) originals: Vec<Reference>,
     pub(crate) standing: Standing,
+    pub(crate) freshness: Freshness,
+    /// Questions to upstream, and copies of what it has now, that failed in a row.
+    pub(crate) stale_failures: u32,
     /// Tasks that failed in a row.
     pub(crate) failures: u32,
     /// The task that runs for it.
@@ -45,21 +49,24 @@ pub(crate) struct Tracked {
 impl Tracked {
     /// One that has just appeared.
     pub(crate) fn new(image: CachedImage, source: Option<Reference>) -> Self {
-        let delay = own_expiry_delay(&image);
-        if let Some(Err(problem)) = delay {
-            let image = image.name_any();
-            tracing::warn!(
-                image,
-                problem,
-                "its annotation {EXPIRY_DELAY_ANNOTATION} is no length of time, and counts for nothing"
-            );
+        for (annotation, time) in [
+            (EXPIRY_DELAY_ANNOTATION, own_expiry_delay(&image)),
+            (UPDATE_INTERVAL_ANNOTATION, own_update_interval(&image)),
+        ] {
+            if let Some(Err(problem)) = time {
+                let image = image.name_any();
+                tracing::warn!(image, annotation, problem, "this is no length of time, and counts for nothing");
+            }
         }
+        let can_move = source.as_ref().is_some_and(Reference::can_move);
         let originals = originals(&image);
         Self {
             image,
             source,
             originals,
             standing: Standing::Unknown,
+            freshness: Freshness::new(can_move, Instant::now(), fastrand::f64()),
+            stale_failures: 0,
             failures: 0,
             running: None,
             timer: None,
@@ -84,8 +91,36 @@ impl Tracked {
         self.source.iter().chain(&self.originals)
     }
 
-    /// Notes the outcome of a copy.
-    pub(crate) fn copied(&mut self, time: Duration, outcome: Result<Copied, Failure>, metrics: &Metrics) {
+    /// Notes what upstream means by the tag.
+    pub(crate) fn asked(&mut self, outcome: Result<String, Failure>) {
+        self.running = None;
+        let told = self.image.status.as_ref().and_then(|status| status.digest.as_deref());
+        match outcome {
+            Ok(digest) if told == Some(&digest) => self.is_current(),
+            Ok(digest) => {
+                tracing::info!(image = self.image.spec.source_image, was = told, is = digest, "upstream moved the tag");
+                self.freshness = Freshness::Moved;
+            }
+            Err(failure) => self.may_be_stale(failure),
+        }
+    }
+
+    fn is_current(&mut self) {
+        self.stale_failures = 0;
+        let can_move = self.source.as_ref().is_some_and(Reference::can_move);
+        self.freshness = Freshness::current(can_move, Instant::now(), fastrand::f64());
+    }
+
+    fn may_be_stale(&mut self, failure: Failure) {
+        self.stale_failures = self.stale_failures.saturating_add(1);
+        let pause = pause(failure.reason, self.stale_failures, failure.retry_after, fastrand::f64());
+        let (image, reason) = (&self.image.spec.source_image, failure.reason.as_str());
+        tracing::debug!(image, reason, error = failure.message, again_in = ?pause, "it may be out of date");
+        self.freshness = Freshness::Failed { failure, retry_at: Instant::now() + pause };
+    }
+
+    /// Notes the outcome of a copy: the first one, or of what upstream has now.
+    pub(crate) fn copied(&mut self, task: Task, time: Duration, outcome: Result<Copied, Failure>, metrics: &Metrics) {
         self.running = None;
         let now = Timestamp::now();
         let image = &self.image.spec.source_image;
@@ -96,6 +131,7 @@ impl Tracked {
                     image, digest = %copied.digest, size = copied.size, uploaded = copied.bytes_uploaded, ?time, "cached"
                 );
                 self.failures = 0;
+                self.is_current();
                 let kept = Kept {
                     digest: copied.digest.to_string(),
                     size: i64::try_from(copied.size).unwrap_or(i64::MAX),
@@ -106,7 +142,11 @@ impl Tracked {
             }
             Err(failure) => {
                 metrics.copy_failed(failure.reason);
-                self.failed(Task::Copy, failure);
+                if task == Task::Update {
+                    self.may_be_stale(failure);
+                } else {
+                    self.failed(task, failure);
+                }
             }
         }
     }

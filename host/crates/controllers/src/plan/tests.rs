@@ -77,6 +77,9 @@ fn facts(standing: &Standing) -> Facts<'_> {
         originals: Vec::new(),
         expiry_delay: Duration::from_mins(30),
         may_expire: true,
+        freshness: &Freshness::Fixed,
+        update_interval: Duration::from_hours(1),
+        quiet_until: None,
     }
 }
 
@@ -236,7 +239,8 @@ fn what_was_written_is_not_written_again() {
 
 #[rstest]
 #[case::a_new_leader(minutes(-10), None)]
-#[case::an_hourly_check(minutes(-58), Some(time(now())))]
+#[case::an_hourly_check(minutes(-58), None)]
+#[case::a_day_later(minutes(-24 * 60), Some(time(now())))]
 fn a_check_is_told_when_the_last_is_old(#[case] last: Timestamp, #[case] told: Option<Time>) {
     let mut image = saying("True", "Cached");
     let standing = cached(after(60));

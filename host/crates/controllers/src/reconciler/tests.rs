@@ -1,5 +1,6 @@
 mod expiry;
 mod inventory;
+mod updates;
 
 use std::sync::Mutex;
 
@@ -38,6 +39,7 @@ struct World {
     workloads: mpsc::UnboundedSender<(Kind, Event<DeserializeGuard<Workload>>)>,
     images: Watch<CachedImage>,
     registry: Arc<Mutex<Holdings>>,
+    asks: mpsc::UnboundedReceiver<Ask<String>>,
     removals: mpsc::UnboundedReceiver<Ask<()>>,
     copies: mpsc::UnboundedReceiver<Ask<Copied>>,
     finds: mpsc::UnboundedReceiver<Ask<Found>>,
@@ -68,6 +70,7 @@ impl<T> Ask<T> {
 
 struct Scripted {
     registry: Arc<Mutex<Holdings>>,
+    asks: mpsc::UnboundedSender<Ask<String>>,
     removals: mpsc::UnboundedSender<Ask<()>>,
     copies: mpsc::UnboundedSender<Ask<Copied>>,
     finds: mpsc::UnboundedSender<Ask<Found>>,
@@ -89,6 +92,12 @@ impl Copier for Scripted {
     async fn remove(&self, source: &Reference) -> Result<(), Failure> {
         let (answer, outcome) = oneshot::channel();
         self.removals.send(Ask { source: source.to_string(), answer }).unwrap();
+        outcome.await.unwrap()
+    }
+
+    async fn ask(&self, source: &Reference) -> Result<String, Failure> {
+        let (answer, outcome) = oneshot::channel();
+        self.asks.send(Ask { source: source.to_string(), answer }).unwrap();
         outcome.await.unwrap()
     }
 
@@ -120,6 +129,7 @@ impl World {
         let (image_events, image_watch) = mpsc::unbounded_channel();
         let (workload_events, workload_watch) = mpsc::unbounded_channel();
         let registry = Arc::<Mutex<Holdings>>::default();
+        let (asks, asks_asked) = mpsc::unbounded_channel();
         let (removals, removals_asked) = mpsc::unbounded_channel();
         let (copies, copies_asked) = mpsc::unbounded_channel();
         let (finds, finds_asked) = mpsc::unbounded_channel();
@@ -127,8 +137,13 @@ impl World {
         let reconciler = Reconciler::new(
             Cluster::new(client.clone(), "me".to_owned()),
             Survey::new(client, NodeAddress::default()),
-            Arc::new(Scripted { registry: registry.clone(), removals, copies, finds }),
-            Settings { node: NodeAddress::default(), parallel_copies: 2, expiry_delay },
+            Arc::new(Scripted { registry: registry.clone(), asks, removals, copies, finds }),
+            Settings {
+                node: NodeAddress::default(),
+                parallel_copies: 2,
+                expiry_delay,
+                update_interval: Duration::ZERO,
+            },
             Metrics::register(&mut metrics),
             readiness.hold("all of it"),
         );
@@ -154,6 +169,7 @@ impl World {
             workloads: workload_events,
             images: image_events,
             registry,
+            asks: asks_asked,
             removals: removals_asked,
             copies: copies_asked,
             finds: finds_asked,
@@ -260,6 +276,7 @@ impl World {
             asked = self.api.asked() => panic!("{} {} {}", asked.method, asked.path, asked.body),
             Some(copy) = self.copies.recv() => panic!("copies {}", copy.source),
             Some(find) = self.finds.recv() => panic!("checks {}", find.source),
+            Some(ask) = self.asks.recv() => panic!("asks about {}", ask.source),
             Some(removal) = self.removals.recv() => panic!("removes {}", removal.source),
             () = tokio::time::sleep(time) => {}
         }
