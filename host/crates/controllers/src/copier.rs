@@ -5,6 +5,7 @@ use cache_registry_registry::{Connections, Copied, CopyError, CopyOptions, Error
 use tokio::time::timeout;
 use url::Url;
 
+use crate::collection::Gate;
 use crate::plan::Failure;
 use crate::registry_access::Access;
 
@@ -31,18 +32,25 @@ pub(crate) struct RegistryCopier {
     pub(crate) connections: Connections,
     pub(crate) registry: Url,
     pub(crate) access: Access,
+    pub(crate) gate: Gate,
 }
 
 impl Copier for RegistryCopier {
     async fn copy(&self, source: &Reference) -> Result<Copied, Failure> {
+        self.gate.granted().await?;
         self.access.granted().await?;
         let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
-        copy(source, &self.connections, &self.registry, &CopyOptions::default(), &progress).await.map_err(Into::into)
+        tokio::select! {
+            copied = copy(source, &self.connections, &self.registry, &CopyOptions::default(), &progress) => Ok(copied?),
+            // Begun anew when the gate is open again: what was pushed so far may be removed in the meantime.
+            failure = self.gate.closed() => Err(failure),
+        }
     }
 
     async fn find(&self, source: &Reference) -> Result<Found, Failure> {
         // Every wait of the connections is bounded; this bounds their sum.
         const LONGEST: Duration = Duration::from_secs(30);
+        self.gate.granted().await?;
         self.access.granted().await?;
         let location = Location::of(source);
         let repository = self.connections.cache(&self.registry, location.repository());

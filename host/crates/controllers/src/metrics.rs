@@ -8,6 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::collection::CollectionMetrics;
+
 /// What the controllers count.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -17,6 +19,7 @@ pub struct Metrics {
     copy_duration: Histogram,
     copied_bytes: Counter,
     errors: Family<ByOperation, Counter>,
+    pub(crate) collection: CollectionMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,8 +43,9 @@ impl Metrics {
             copy_duration: Histogram::new([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]),
             copied_bytes: Counter::default(),
             errors: Family::default(),
+            collection: CollectionMetrics::register(registry),
         };
-        let Self { leader, images, copies, copy_duration, copied_bytes, errors } = metrics.clone();
+        let Self { leader, images, copies, copy_duration, copied_bytes, errors, .. } = metrics.clone();
         registry.register("cache_registry_leader", "1 on the replica that leads", leader);
         registry.register(
             "cache_registry_cached_images",
