@@ -252,9 +252,12 @@ async fn an_upgrade_in_the_middle_of_a_run_ends_it(cluster: &mut Cluster) -> Res
     filled(cluster).await?;
     let run = Run::begin(cluster, "upgraded").await?;
     run.reaches(Moment::Made).await?;
+    // Else the Job may be done before helm is.
+    cluster.a.kubelet.freeze()?;
     let chart = chart();
     let command = ["upgrade", RELEASE, &chart, "--namespace", NAMESPACE, "--reuse-values", "--set"];
     cluster.helm(&[&command[..], &["proxy.podAnnotations.upgraded=yes"]].concat()).await?;
+    cluster.a.kubelet.thaw()?;
     let words = run.ended().await?.err().context("it ran to its end")?;
     ensure!(words.contains("scaled up in the middle of it, as `helm upgrade` does"), "its pod says: {words}");
     restored(cluster).await?;
