@@ -52,6 +52,7 @@ fn main() -> Result<ExitCode> {
             a_second_run_at_a_time_is_refused,
             a_run_that_is_told_to_end_puts_the_registry_back_itself,
             an_upgrade_in_the_middle_of_a_run_ends_it,
+            the_api_server_may_not_answer_in_the_middle_of_a_run,
             wherever_a_run_is_killed_the_registry_is_back_within_a_minute,
         ],
     )
@@ -261,6 +262,21 @@ async fn an_upgrade_in_the_middle_of_a_run_ends_it(cluster: &mut Cluster) -> Res
     let words = run.ended().await?.err().context("it ran to its end")?;
     ensure!(words.contains("scaled up in the middle of it, as `helm upgrade` does"), "its pod says: {words}");
     restored(cluster).await?;
+    all_is_whole(cluster).await
+}
+
+/// For longer than a Lease is held by one that can't renew it: the run is over, and the leader of the controllers another.
+async fn the_api_server_may_not_answer_in_the_middle_of_a_run(cluster: &mut Cluster) -> Result<()> {
+    const AWAY: Duration = Duration::from_secs(20);
+    filled(cluster).await?;
+    let run = Run::begin(cluster, "unanswered").await?;
+    run.reaches(Moment::Made).await?;
+    cluster.control_plane.api_server.freeze()?;
+    tokio::time::sleep(AWAY).await;
+    cluster.control_plane.api_server.thaw()?;
+    let took = restored(cluster).await?;
+    note!("back {:.1} s after the API server answered again", took.as_secs_f32());
+    ensure!(took < LONGEST_AWAY, "it took {took:?}");
     all_is_whole(cluster).await
 }
 

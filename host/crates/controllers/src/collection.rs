@@ -33,3 +33,6 @@ pub use run::{CollectError, CollectionConfig, collect};
 pub(crate) fn name_of(stateful_set: &str) -> String {
     format!("{stateful_set}-gc")
 }
+
+#[cfg(test)]
+mod tests;
