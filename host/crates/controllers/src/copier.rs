@@ -40,8 +40,9 @@ impl Copier for RegistryCopier {
         self.gate.granted().await?;
         self.access.granted().await?;
         let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
+        let options = CopyOptions::default();
         tokio::select! {
-            copied = copy(source, &self.connections, &self.registry, &CopyOptions::default(), &progress) => Ok(copied?),
+            copied = copy(source, &self.connections, &self.registry, &options, &progress) => Ok(copied?),
             // Begun anew when the gate is open again: what was pushed so far may be removed in the meantime.
             failure = self.gate.closed() => Err(failure),
         }

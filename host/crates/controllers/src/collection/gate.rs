@@ -43,9 +43,10 @@ impl Gate {
     /// Returns when the registry may be written to no more: what is being written must stop.
     pub(crate) async fn closed(&self) -> Failure {
         let mut standing = self.0.clone();
-        let closed = standing.wait_for(|standing| matches!(standing, Standing::Collecting(_))).await;
-        if let Ok(Standing::Collecting(record)) = closed.as_deref() {
-            return collecting(record);
+        while standing.wait_for(|standing| matches!(standing, Standing::Collecting(_))).await.is_ok() {
+            if let Standing::Collecting(record) = &*standing.borrow_and_update() {
+                return collecting(record);
+            }
         }
         // Whoever tells is gone, and with it all work of this replica.
         std::future::pending().await
