@@ -206,6 +206,9 @@ impl World {
 
     /// No more accidents: what is sent arrives, pods start and end, and the controllers do their part.
     fn settle(&mut self) {
+        while !self.sent.is_empty() {
+            self.happen(Event::Arrive(0));
+        }
         for _ in 0..60 {
             for event in [Event::Restore, Event::Act, Event::Arrive(0), Event::Pod, Event::Job { fails: false }] {
                 self.happen(event);
