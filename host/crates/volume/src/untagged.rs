@@ -24,7 +24,9 @@ pub fn remove_untagged(root: &Path, before: SystemTime) -> Result<Removed, Error
     let base = root.join(BASE);
     let mut removed = Removed::default();
     // Without, `garbage-collect` fails on a volume that is new.
-    make(&base.join("repositories"))?;
+    for folder in ["repositories", "blobs"] {
+        make(&base.join(folder))?;
+    }
     for repository in repositories(&base.join("repositories"))? {
         let (Some(manifests), Some(tags)) = (manifests(&base, &repository)?, tags(&repository)?) else {
             removed.left_alone += 1;

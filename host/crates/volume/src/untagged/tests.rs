@@ -97,8 +97,8 @@ fn a_manifest_whose_bytes_are_gone_needs_nothing() {
 }
 
 #[test]
-fn a_new_volume_gets_the_folder_that_is_looked_for() {
+fn a_new_volume_gets_the_folders_that_are_looked_for() {
     let volume = Volume::new();
     assert_eq!(volume.remove_all(), Removed::default());
-    assert!(volume.0.path().join(BASE).join("repositories").is_dir());
+    assert!(["repositories", "blobs"].iter().all(|folder| volume.0.path().join(BASE).join(folder).is_dir()));
 }
