@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use cache_registry_api::labels::LAST_COLLECTION_ANNOTATION;
 use cache_registry_api::{CachedImage, CachedImageSpec, CollectionReport};
 use cache_registry_bed::cluster::{Cluster, Node, Options};
-use cache_registry_bed::until;
+use cache_registry_bed::{IpVersion, until};
 use cache_registry_core::object_name;
 use cache_registry_e2e::collection::{Moment, Run, registry, restored};
 use cache_registry_e2e::release::{NAMESPACE, RELEASE, chart, install_with, volume};
@@ -28,14 +28,17 @@ const FEW_KILLS: usize = 6;
 /// After a run was killed, the registry is to be back within this.
 const LONGEST_AWAY: Duration = Duration::from_mins(1);
 
+/// A proxy's circuit breaker is open for 30 s at most.
+const LONGEST_LEFT_ALONE: Duration = Duration::from_secs(40);
+
 /// Each kill takes a run and the time to come back from it.
 const LONGEST_TEST: Duration = Duration::from_mins(6);
 const LONGEST_KILL: Duration = Duration::from_mins(2);
 
-/// With a schedule that never comes.
+/// Run by hand alone.
 const COLLECTING: [&str; 4] = [
     "registry.persistence.enabled=true,registry.persistence.keep=false",
-    "registry.garbageCollectionSchedule=0 3 31 2 *",
+    "registry.garbageCollectionSchedule=0 3 * * 0,registry.garbageCollection.suspend=true",
     "registry.garbageCollection.untaggedAfter=1ms",
     "log.format=text",
 ];
@@ -101,11 +104,18 @@ async fn ask_for(cluster: &Cluster, source: &str) -> Result<()> {
     Ok(())
 }
 
-/// With upstream gone, so that it comes from the cache or not at all.
+/// With upstream gone, so that it comes from the cache or not at all. The nodes' proxies leave a registry alone for some
+/// time that did not answer.
 async fn all_is_whole(cluster: &Cluster) -> Result<()> {
     cluster.upstream.off().await?;
-    for kept in kept()? {
-        for node in [&cluster.a, &cluster.b] {
+    for node in [&cluster.a, &cluster.b] {
+        until("the proxy to ask the registry again", LONGEST_LEFT_ALONE, async || {
+            Ok(node.get(7439, IpVersion::V4, "/v2/docker.io/library/large/manifests/1.0").await.map(|answer| {
+                (answer.status == 200).then_some(())
+            })?)
+        })
+        .await?;
+        for kept in kept()? {
             whole(node, &kept).await?;
         }
     }
@@ -257,7 +267,7 @@ async fn an_upgrade_in_the_middle_of_a_run_ends_it(cluster: &mut Cluster) -> Res
     cluster.a.kubelet.freeze()?;
     let chart = chart();
     let command = ["upgrade", RELEASE, &chart, "--namespace", NAMESPACE, "--reuse-values", "--set"];
-    cluster.helm(&[&command[..], &["proxy.podAnnotations.upgraded=yes"]].concat()).await?;
+    cluster.helm(&[&command[..], &["controllers.webhook.podAnnotations.upgraded=yes"]].concat()).await?;
     cluster.a.kubelet.thaw()?;
     let words = run.ended().await?.err().context("it ran to its end")?;
     ensure!(words.contains("scaled up in the middle of it, as `helm upgrade` does"), "its pod says: {words}");

@@ -28,6 +28,7 @@ fn a_run_is_alone_and_bounded() {
     let release = render(COLLECTING).unwrap();
     let spec = &release.object("CronJob", "cache-registry-gc")["spec"];
     assert_eq!((&spec["schedule"], &spec["concurrencyPolicy"]), (&json!("0 3 * * 0"), &json!("Forbid")));
+    assert_eq!(spec["suspend"], false);
     let job = at(spec, "jobTemplate.spec");
     assert_eq!(job["backoffLimit"], 0);
     // Longer than the Job that it waits for.
