@@ -22,7 +22,8 @@ pub struct Pod<'a> {
 impl Release {
     pub(crate) fn new(documents: Vec<Value>) -> Self {
         let objects: Vec<_> = documents.into_iter().filter(|document| !document.is_null()).collect();
-        let jobs = objects.iter().filter_map(|object| serde_saphyr::from_str(object["data"]["job.yaml"].as_str()?).ok());
+        let jobs =
+            objects.iter().filter_map(|object| serde_saphyr::from_str(object["data"]["job.yaml"].as_str()?).ok());
         Self { jobs: jobs.collect(), objects }
     }
 

@@ -19,7 +19,7 @@ use crate::release::{NAMESPACE, RELEASE};
 /// How long anything of a run may take, on a machine that is busy.
 const LONGEST: Duration = Duration::from_mins(2);
 
-/// The registry's StatefulSet.
+/// The registry's `StatefulSet`.
 pub const REGISTRY: &str = "cache-registry-registry";
 
 /// The Job that removes.
@@ -44,8 +44,7 @@ pub enum Moment {
 
 impl Moment {
     /// All of them, in their order.
-    pub const ALL: [Self; 6] =
-        [Self::Begun, Self::Stopped, Self::Made, Self::Removing, Self::Removed, Self::Back];
+    pub const ALL: [Self; 6] = [Self::Begun, Self::Stopped, Self::Made, Self::Removing, Self::Removed, Self::Back];
 }
 
 /// A run that was begun.
@@ -157,7 +156,7 @@ impl<'c> Run<'c> {
     }
 }
 
-/// The registry's StatefulSet as it is.
+/// The registry's `StatefulSet` as it is.
 pub async fn registry(cluster: &Cluster) -> Result<StatefulSet> {
     let stateful_sets: Api<StatefulSet> = Api::namespaced(cluster.client(), NAMESPACE);
     Ok(stateful_sets.get(REGISTRY).await?)

@@ -47,7 +47,7 @@ pub async fn install_with(cluster: &Cluster, settings: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A PersistentVolume on node a, which any claim may have; and its folder.
+/// A `PersistentVolume` on node a, which any claim may have; and its folder.
 pub async fn volume(cluster: &Cluster) -> Result<PathBuf> {
     let folder = cluster.folder().join("images");
     fs::create_dir_all(&folder)?;

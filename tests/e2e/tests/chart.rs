@@ -228,7 +228,8 @@ async fn a_network_plugin_may_forward_the_proxys_port(cluster: &mut Cluster) -> 
 
 /// What `kubectl auth can-i --list` says beyond what every account may: in the release's namespace, and in another.
 async fn accounts_may_do_what_the_table_says(cluster: &mut Cluster) -> Result<()> {
-    let collecting = "registry.garbageCollectionSchedule=0 3 * * 0,registry.garbageCollection.allowWithoutPersistence=true";
+    let collecting =
+        "registry.garbageCollectionSchedule=0 3 * * 0,registry.garbageCollection.allowWithoutPersistence=true";
     install_with(cluster, &[collecting]).await?;
     let anybody = rights(cluster, "default:default", "default").await?;
     let mut table = String::new();

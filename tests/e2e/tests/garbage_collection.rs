@@ -98,7 +98,8 @@ async fn ask_for(cluster: &Cluster, source: &str) -> Result<()> {
     let images = cluster.objects().cached_images();
     let name = object_name(&source.parse()?);
     if images.get_opt(&name).await?.is_none() {
-        let spec = CachedImageSpec { source_image: source.to_owned(), ..serde_json::from_str(r#"{"sourceImage":""}"#)? };
+        let spec =
+            CachedImageSpec { source_image: source.to_owned(), ..serde_json::from_str(r#"{"sourceImage":""}"#)? };
         images.create(&PostParams::default(), &CachedImage::new(&name, spec)).await?;
     }
     Ok(())
@@ -110,9 +111,10 @@ async fn all_is_whole(cluster: &Cluster) -> Result<()> {
     cluster.upstream.off().await?;
     for node in [&cluster.a, &cluster.b] {
         until("the proxy to ask the registry again", LONGEST_LEFT_ALONE, async || {
-            Ok(node.get(7439, IpVersion::V4, "/v2/docker.io/library/large/manifests/1.0").await.map(|answer| {
-                (answer.status == 200).then_some(())
-            })?)
+            Ok(node
+                .get(7439, IpVersion::V4, "/v2/docker.io/library/large/manifests/1.0")
+                .await
+                .map(|answer| (answer.status == 200).then_some(()))?)
         })
         .await?;
         for kept in kept()? {
@@ -204,7 +206,7 @@ async fn no_pull_fails_during_a_run_and_copies_wait_for_its_end(cluster: &mut Cl
     let ((), a, b) = tokio::try_join!(run, pulls(&cluster.a, &over), pulls(&cluster.b, &over))?;
     let slowest = a.1.max(b.1).as_secs_f32();
     note!("{} images were pulled and each digest checked; none failed; the slowest took {slowest:.2} s", a.0 + b.0);
-    ensure!(a.0 + b.0 >= 100, "only {} and {} pulls", a.0, b.0);
+    ensure!(a.0 + b.0 >= 50, "only {} and {} pulls", a.0, b.0);
     all_is_whole(cluster).await
 }
 
@@ -250,7 +252,7 @@ async fn a_second_run_at_a_time_is_refused(cluster: &mut Cluster) -> Result<()> 
 async fn a_run_that_is_told_to_end_puts_the_registry_back_itself(cluster: &mut Cluster) -> Result<()> {
     filled(cluster).await?;
     let run = Run::begin(cluster, "told").await?;
-    run.reaches(Moment::Stopped).await?;
+    run.reaches(Moment::Removing).await?;
     run.delete(false).await?;
     let took = restored(cluster).await?;
     note!("back {:.1} s after the run was told to end", took.as_secs_f32());

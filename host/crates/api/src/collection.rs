@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let text = r#"{"replicas":2,"who":"gc-1","since":"2026-11-24T20:00:00Z"}"#;
-        let record = CollectionRecord { replicas: 2, who: "gc-1".to_owned(), since: "2026-11-24T20:00:00Z".parse().unwrap() };
+        let record =
+            CollectionRecord { replicas: 2, who: "gc-1".to_owned(), since: "2026-11-24T20:00:00Z".parse().unwrap() };
         assert_eq!(CollectionRecord::read(text), record);
         assert_eq!(serde_json::to_string(&record).unwrap(), text);
     }

@@ -12,7 +12,7 @@
 //!
 //! **While anything may be removed, nothing is written.** Writers hold still as long as the record is there ([`gate`]), and
 //! it goes when no Job and no pod of one are left. A call that was sent by someone who has lost the Lease since may arrive
-//! late, and must not break that: what changes the StatefulSet says which resourceVersion it was decided on, and a Job is
+//! late, and must not break that: what changes the `StatefulSet` says which resourceVersion it was decided on, and a Job is
 //! created suspended. Starting it is a call of its own, for this very Job, which is deleted before the record goes.
 
 mod api;
@@ -29,7 +29,7 @@ pub(crate) use metrics::CollectionMetrics;
 pub(crate) use restorer::Restorer;
 pub use run::{CollectError, CollectionConfig, collect};
 
-/// The names of the Lease and of the Job of a garbage collection, by the registry's StatefulSet.
+/// The names of the Lease and of the Job of a garbage collection, by the registry's `StatefulSet`.
 pub(crate) fn name_of(stateful_set: &str) -> String {
     format!("{stateful_set}-gc")
 }

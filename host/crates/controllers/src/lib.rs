@@ -80,7 +80,7 @@ pub struct Config {
     pub registry: Url,
     /// The Secret of its credentials; `None` for a registry that lets everybody in.
     pub registry_credentials_secret: Option<String>,
-    /// The StatefulSet of that registry, which a garbage collection stops; `None` for a registry that none does.
+    /// The `StatefulSet` of that registry, which a garbage collection stops; `None` for a registry that none does.
     pub registry_stateful_set: Option<String>,
     /// How many images are copied at once; at least one is.
     pub parallel_copies: usize,

@@ -81,16 +81,12 @@ fn manifests(base: &Path, repository: &Path) -> Result<Option<BTreeMap<Digest, N
                 tracing::warn!(path = %revision.display(), "this is no digest; the repository is left alone");
                 return Ok(None);
             }
-            let named = match content(&blob(base, &digest))? {
-                // It can't be pulled, and needs nothing.
-                None => Named::default(),
-                Some(manifest) => match Named::read(&manifest) {
-                    Some(named) => named,
-                    None => {
-                        tracing::warn!(path = %revision.display(), "this manifest is no JSON; the repository is left alone");
-                        return Ok(None);
-                    }
-                },
+            // Without its bytes it can't be pulled, and needs nothing.
+            let named =
+                content(&blob(base, &digest))?.map_or_else(|| Some(Named::default()), |bytes| Named::read(&bytes));
+            let Some(named) = named else {
+                tracing::warn!(path = %revision.display(), "this manifest is no JSON; the repository is left alone");
+                return Ok(None);
             };
             manifests.insert(digest, named);
         }

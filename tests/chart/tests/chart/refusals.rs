@@ -38,7 +38,10 @@ const GARBAGE: &str = "registry.garbageCollectionSchedule: without registry.pers
     "registries and registriesSecret.name: give one"
 )]
 #[case("registry: { garbageCollectionSchedule: '0 0 * * 0' }", GARBAGE)]
-#[case("registry: { garbageCollection: { untaggedAfter: '24' } }", "registry.garbageCollection.untaggedAfter: \"24\" is not")]
+#[case(
+    "registry: { garbageCollection: { untaggedAfter: '24' } }",
+    "registry.garbageCollection.untaggedAfter: \"24\" is not"
+)]
 #[case("registry: { garbageCollection: { deadlineSeconds: 1h } }", "at '/registry/garbageCollection/deadlineSeconds'")]
 #[case("registry: { persistance: { enabled: 'yes' } }", "at '/registry/persistance/enabled': got string, want boolean")]
 #[case(

@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, Resource as _, ResourceExt};
 use kube_runtime::events::{Event, EventType, Recorder, Reporter};
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ impl Objects {
         }
     }
 
-    /// Looks at all of them. The StatefulSet is first: pods that are counted later are none of an earlier wish.
+    /// Looks at all of them. The `StatefulSet` is first: pods that are counted later are none of an earlier wish.
     pub(crate) async fn look(&self) -> kube::Result<Sight> {
         let stateful_set = bounded(self.stateful_sets.get(&self.name)).await?;
         let job = bounded(self.jobs.get_opt(&name_of(&self.name))).await?;
@@ -120,12 +120,12 @@ impl Objects {
                 bounded(self.jobs.create(&by, &self.job(seen, means))).await.map(drop)
             }
             Step::StartJob => {
-                let version = seen.job.as_ref().and_then(|job| job.resource_version());
+                let version = seen.job.as_ref().and_then(ResourceExt::resource_version);
                 let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "suspend": false } });
                 bounded(self.jobs.patch(&name_of(&self.name), &by(), &Patch::Merge(patch))).await.map(drop)
             }
             Step::DeleteJob => {
-                let uid = seen.job.as_ref().and_then(|job| job.uid());
+                let uid = seen.job.as_ref().and_then(ResourceExt::uid);
                 let this_one = Preconditions { uid, resource_version: None };
                 // It is there until its pods are gone.
                 let how = DeleteParams::foreground().preconditions(this_one);
@@ -138,7 +138,7 @@ impl Objects {
         }
     }
 
-    /// Changes the StatefulSet as it was seen, in one write.
+    /// Changes the `StatefulSet` as it was seen, in one write.
     async fn scale(&self, seen: &Sight, replicas: i32, annotations: &Value) -> kube::Result<()> {
         let patch = Patch::Merge(json!({
             "metadata": { "resourceVersion": seen.stateful_set.resource_version(), "annotations": annotations },
@@ -177,7 +177,7 @@ impl Sight {
         job::sizes(&self.job_pods)
     }
 
-    /// What the StatefulSet tells of the last run that succeeded.
+    /// What the `StatefulSet` tells of the last run that succeeded.
     pub(crate) fn report(&self) -> Option<CollectionReport> {
         self.stateful_set.annotations().get(LAST_COLLECTION_ANNOTATION).and_then(|text| CollectionReport::read(text))
     }

@@ -14,7 +14,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// A goal that was reached.
 pub(crate) struct Reached {
     /// What was seen then.
-    pub(crate) sight: Sight,
+    pub(crate) sight: Box<Sight>,
     /// True when something had to be done for it.
     pub(crate) acted: bool,
 }
@@ -25,7 +25,7 @@ pub(crate) async fn drive(objects: &Objects, goal: &Goal, means: &Means) -> Resu
     let mut acted = false;
     loop {
         let sight = match objects.look().await {
-            Ok(sight) => sight,
+            Ok(sight) => Box::new(sight),
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 return Err("the registry's StatefulSet is not there any more".to_owned());
             }
@@ -77,12 +77,11 @@ impl Awaited {
     /// How long it is waited for.
     fn patience(self, deadline: Duration) -> Duration {
         match self {
-            // Their grace is 30 s.
-            Self::RegistryPods => Duration::from_mins(2),
+            // The grace of the registry's pods is 30 s.
+            Self::RegistryPods | Self::Ready => Duration::from_mins(2),
             // It ends by itself at its deadline, and needs time to start.
             Self::Job => deadline + Duration::from_mins(2),
             Self::JobPods => Duration::from_secs(20),
-            Self::Ready => Duration::from_mins(2),
         }
     }
 }

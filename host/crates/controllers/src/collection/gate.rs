@@ -10,7 +10,7 @@ use crate::plan::Failure;
 /// Whether the registry may be written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// The StatefulSet was not read yet.
+    /// The `StatefulSet` was not read yet.
     Unknown,
     Open,
     /// A garbage collection has stopped the registry.

@@ -60,18 +60,19 @@ pub(crate) fn sizes(pods: &[Pod]) -> Option<(Size, Size)> {
 
 /// Why a Job has failed: the last words of the container that did, and what became of the pod.
 fn why(failed: &JobCondition, pods: &[Pod]) -> String {
-    let mut why = format!("the Job has failed ({})", failed.reason.as_deref().unwrap_or("for no reason that is told"));
-    for pod in pods {
-        if let Some(reason) = pod.status.as_ref().and_then(|status| status.reason.as_deref()) {
-            why += &format!("; its pod: {reason}");
-        }
-        if let Some((container, ended)) = ended(pod).find(|(_, ended)| ended.exit_code != 0) {
-            let (code, reason) = (ended.exit_code, ended.reason.as_deref().unwrap_or_default());
-            let said = ended.message.as_deref().unwrap_or_default().trim();
-            why += &format!("; container {} ended with status {code} {reason}: {said}", container.name);
-        }
-    }
-    why
+    let reason = failed.reason.as_deref().unwrap_or("for no reason that is told");
+    let of_pods = pods.iter().filter_map(|pod| {
+        let reason = pod.status.as_ref()?.reason.as_deref()?;
+        Some(format!("its pod: {reason}"))
+    });
+    let of_containers = pods.iter().filter_map(|pod| {
+        let (container, ended) = ended(pod).find(|(_, ended)| ended.exit_code != 0)?;
+        let (code, reason) = (ended.exit_code, ended.reason.as_deref().unwrap_or_default());
+        let said = ended.message.as_deref().unwrap_or_default().trim();
+        Some(format!("container {} ended with status {code} {reason}: {said}", container.name))
+    });
+    let all = [format!("the Job has failed ({reason})")].into_iter().chain(of_pods).chain(of_containers);
+    all.collect::<Vec<_>>().join("; ")
 }
 
 fn ended(pod: &Pod) -> impl Iterator<Item = (&ContainerStatus, &ContainerStateTerminated)> {
@@ -124,9 +125,8 @@ mod tests {
         // That it will fail is decided, and its pods still run.
         assert_eq!(stage_of(&started, &json!([{ "type": "FailureTarget", "status": "True" }])), Stage::Running);
         let mut ending = job(&started, &json!([{ "type": "Complete", "status": "True" }]));
-        ending.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-            jiff::Timestamp::UNIX_EPOCH,
-        ));
+        ending.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(observed(&ending, &[]), step::Job { run: "ours".to_owned(), stage: Stage::Ending });
     }
 
@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_pod_is_alive_until_all_of_it_has_ended() {
-        let pods = ["Pending", "Running", "Unknown", "Succeeded", "Failed"].map(|phase| pod(phase, &[("after", 0, "")]));
+        let pods =
+            ["Pending", "Running", "Unknown", "Succeeded", "Failed"].map(|phase| pod(phase, &[("after", 0, "")]));
         assert_eq!(alive(&pods), 3);
     }
 }

@@ -34,7 +34,11 @@ impl CollectionMetrics {
         registry.register("last_freed_blobs", "Blobs that were removed then", freed_blobs);
         registry.register("last_kept_bytes", "Bytes that were left then", kept_bytes);
         registry.register("last_kept_blobs", "Blobs that were left then", kept_blobs);
-        registry.register("restores", "Runs that did not end themselves, after which the registry was put back", restored);
+        registry.register(
+            "restores",
+            "Runs that did not end themselves, after which the registry was put back",
+            restored,
+        );
         metrics
     }
 

@@ -65,7 +65,7 @@ impl Restorer {
         }
     }
 
-    /// Notes every change of the StatefulSet.
+    /// Notes every change of the `StatefulSet`.
     async fn follow(&self, name: &str) -> Infallible {
         let stateful_sets: Api<PartialObjectMeta<StatefulSet>> = Api::namespaced(self.client.clone(), &self.namespace);
         loop {
@@ -81,7 +81,7 @@ impl Restorer {
         }
     }
 
-    /// A StatefulSet that is not there is not being collected either.
+    /// A `StatefulSet` that is not there is not being collected either.
     fn note(&self, found: Option<&PartialObjectMeta<StatefulSet>>) {
         let annotation = |key: &str| found?.annotations().get(key).map(String::as_str);
         let record = annotation(COLLECTION_ANNOTATION).map(CollectionRecord::read);

@@ -28,7 +28,7 @@ pub struct CollectionConfig {
     pub namespace: String,
     /// The name of this run in the Lease, the record and Events: the pod's name.
     pub identity: String,
-    /// The registry's StatefulSet. The Lease and the Job are called as it is, with `-gc`.
+    /// The registry's `StatefulSet`. The Lease and the Job are called as it is, with `-gc`.
     pub stateful_set: String,
     /// A file with the Job that removes, YAML.
     pub job: PathBuf,
@@ -48,10 +48,14 @@ pub enum CollectError {
         why: String,
     },
     /// Another run is under way.
-    #[error("{0} holds the Lease {1}: a garbage collection is under way, or the controllers end one that was cut. Try again when that is done")]
+    #[error(
+        "{0} holds the Lease {1}: a garbage collection is under way, or the controllers end one that was cut. Try again when that is done"
+    )]
     Held(String, String),
     /// Nobody could be asked.
-    #[error("the Lease {0} could not be read or taken in time: is the API server up, and may this ServiceAccount get, update and patch it?")]
+    #[error(
+        "the Lease {0} could not be read or taken in time: is the API server up, and may this ServiceAccount get, update and patch it?"
+    )]
     NoLease(String),
     /// Another may have taken over.
     #[error("the Lease {0} could not be renewed in time, so this run is over; the controllers put the registry back")]
@@ -111,7 +115,9 @@ async fn work(
         tracing::warn!(%error, "nothing more is collected; the registry is put back");
     }
     means.sizes = collected.as_ref().ok().and_then(|reached| reached.sight.sizes());
-    let put_back = match timeout(LONGEST_TO_PUT_BACK, drive(objects, &Goal::Restore, &means)).await {
+    // Boxed: what is seen is large, and whoever awaits this would carry it.
+    let restoring = Box::pin(drive(objects, &Goal::Restore, &means));
+    let put_back = match timeout(LONGEST_TO_PUT_BACK, restoring).await {
         Ok(Ok(put_back)) => put_back,
         Ok(Err(why)) => return Err(CollectError::NotPutBack(why)),
         Err(_) => return Err(CollectError::NotPutBack("the registry could not be put back in time".to_owned())),

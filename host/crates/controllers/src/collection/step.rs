@@ -15,7 +15,7 @@ pub(crate) enum Goal {
 /// What [`next_step`] goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Observed {
-    /// How many replicas the StatefulSet is to have.
+    /// How many replicas the `StatefulSet` is to have.
     pub(crate) replicas: i32,
     pub(crate) record: Option<CollectionRecord>,
     /// True when all of its replicas are ready.
@@ -175,7 +175,9 @@ impl Awaited {
     fn hint(self) -> &'static str {
         match self {
             Self::RegistryPods => "the registry's pods do not end: is their node up? `kubectl describe` tells",
-            Self::Job => "the Job has not ended before its deadline: give it more time, registry.garbageCollection.deadlineSeconds",
+            Self::Job => {
+                "the Job has not ended before its deadline: give it more time, registry.garbageCollection.deadlineSeconds"
+            }
             Self::JobPods => "the pods of an earlier Job do not end: is their node up? `kubectl describe` tells",
             Self::Ready => "the registry is not ready again: `kubectl describe` of its pod tells why",
         }

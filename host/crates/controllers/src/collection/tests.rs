@@ -45,7 +45,7 @@ fn job(stage: &Value) -> Value {
     })
 }
 
-/// Answers one look: the StatefulSet, the Job and the pods of both.
+/// Answers one look: the `StatefulSet`, the Job and the pods of both.
 async fn look(api: &mut MockApi, stateful_set: &Value, job: Option<&Value>) {
     api.expect(Method::GET, STATEFUL_SET).await.answer(stateful_set);
     let asked = api.expect(Method::GET, JOB).await;
@@ -64,7 +64,7 @@ fn driving(goal: Goal) -> (JoinHandle<Result<Reached, String>>, MockApi) {
     let (client, api) = MockApi::new();
     let driving = tokio::spawn(async move {
         let objects = Objects::new(client, "ns", "registry", "me");
-        let deadline = std::time::Duration::from_secs(60);
+        let deadline = std::time::Duration::from_mins(1);
         let means = Means { run: "ours".to_owned(), deadline, ..Means::default() };
         drive(&objects, &goal, &means).await
     });

@@ -82,29 +82,29 @@ impl Distribution {
 
 /// Starts it with the configuration in a folder, and waits until it says where it listens.
 fn serve(version: Version, folder: &Path) -> (Child, Url) {
-        let mut command = Command::new(program(version));
-        command.arg("serve").arg(folder.join("config.yml")).env("OTEL_TRACES_EXPORTER", "none");
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = command.spawn().unwrap_or_else(|error| {
-            panic!("{} does not start ({error}): apt-get install docker-registry", program(version).display())
-        });
-        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let (found, url) = mpsc::channel();
-        // Reads on to the end, so that the registry never waits for its log to be read.
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("listening on ") {
-                    let address: String = rest.chars().take_while(|c| !matches!(c, '"' | ',' | ' ')).collect();
-                    let _ = found.send(address);
-                }
+    let mut command = Command::new(program(version));
+    command.arg("serve").arg(folder.join("config.yml")).env("OTEL_TRACES_EXPORTER", "none");
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap_or_else(|error| {
+        panic!("{} does not start ({error}): apt-get install docker-registry", program(version).display())
+    });
+    let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let (found, url) = mpsc::channel();
+    // Reads on to the end, so that the registry never waits for its log to be read.
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                let address: String = rest.chars().take_while(|c| !matches!(c, '"' | ',' | ' ')).collect();
+                let _ = found.send(address);
             }
-        });
-        let address = url.recv_timeout(Duration::from_secs(30));
-        let address = address.unwrap_or_else(|_| {
-            let _ = process.kill();
-            panic!("{version:?} does not say where it listens")
-        });
-        (process, Url::parse(&format!("http://{address}")).unwrap())
+        }
+    });
+    let address = url.recv_timeout(Duration::from_secs(30));
+    let address = address.unwrap_or_else(|_| {
+        let _ = process.kill();
+        panic!("{version:?} does not say where it listens")
+    });
+    (process, Url::parse(&format!("http://{address}")).unwrap())
 }
 
 impl Drop for Distribution {

@@ -22,9 +22,7 @@ fn image(name: &str) -> Image {
 }
 
 fn index(children: &[&Content]) -> Content {
-    let descriptor = |child: &&Content| {
-        json!({ "mediaType": child.media_type, "digest": child.digest.to_string(), "size": child.bytes.len() })
-    };
+    let descriptor = |child: &&Content| json!({ "mediaType": child.media_type, "digest": child.digest.to_string(), "size": child.bytes.len() });
     let manifests: Vec<Value> = children.iter().map(descriptor).collect();
     let document = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
     Content::new(INDEX, document.to_string())

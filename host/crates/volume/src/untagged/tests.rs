@@ -68,7 +68,7 @@ fn what_a_tag_has_left_goes_and_with_it_the_tags_memory_of_it() {
 fn what_was_pushed_lately_stays() {
     let volume = Volume::new();
     volume.manifest("a", 'a', "{}");
-    let before = SystemTime::now() - Duration::from_secs(60);
+    let before = SystemTime::now() - Duration::from_mins(1);
     assert_eq!(remove_untagged(volume.0.path(), before).unwrap(), Removed::default());
     assert!(volume.has("a", 'a'));
 }

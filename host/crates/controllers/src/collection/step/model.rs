@@ -126,7 +126,7 @@ impl World {
         let call = self.sent.remove(place % self.sent.len());
         match call {
             Call::Stop { version, run } if version == self.version => {
-                self.record = record(&run).map(|record| CollectionRecord { replicas: self.replicas, ..record });
+                self.record = Some(CollectionRecord { replicas: self.replicas, ..record(&run) });
                 self.scale(0);
             }
             Call::ServeReads { version } if version == self.version => self.scale(self.observe().wanted()),
@@ -139,10 +139,9 @@ impl World {
                 self.job = Some((self.jobs_made, Job { run, stage: Stage::Suspended }));
             }
             Call::Start { uid } => {
-                if let Some((_, job)) = self.job.as_mut().filter(|(known, _)| *known == uid) {
-                    if job.stage == Stage::Suspended {
-                        job.stage = Stage::Running;
-                    }
+                let known = self.job.as_mut().filter(|(known, job)| *known == uid && job.stage == Stage::Suspended);
+                if let Some((_, job)) = known {
+                    job.stage = Stage::Running;
                 }
             }
             Call::Delete { uid } => {
