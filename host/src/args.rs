@@ -27,6 +27,11 @@ pub(crate) enum Command {
     Controllers(Controllers),
     /// Serves /v2/ to the node it runs on: the cache first, upstream when the cache can't
     Proxy(Proxy),
+    /// Collects the registry's garbage: stops it, has a Job remove what nothing needs, and puts it back
+    Gc(Gc),
+    /// What the containers of that Job do, on the registry's volume
+    #[command(subcommand, hide = true)]
+    Volume(Volume),
     /// Helps to write policies, without a cluster: checks, tries and measures them, makes ConfigMaps of them
     #[command(subcommand)]
     Policy(cache_registry_authoring::Command),
@@ -79,6 +84,10 @@ pub(crate) struct Controllers {
     /// none; without it, the registry is spoken to without credentials
     #[arg(long, env = "CACHE_REGISTRY_REGISTRY_CREDENTIALS_SECRET", value_name = "NAME")]
     pub(crate) registry_credentials_secret: Option<String>,
+    /// The StatefulSet of that registry, which a garbage collection stops: put back after one that was cut, and not
+    /// written to during one; without it, none is expected
+    #[arg(long, env = "CACHE_REGISTRY_REGISTRY_STATEFUL_SET", value_name = "NAME")]
+    pub(crate) registry_stateful_set: Option<String>,
     /// How many images are copied at once
     #[arg(long, env = "CACHE_REGISTRY_PARALLEL_COPIES", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) parallel_copies: u16,
@@ -96,6 +105,47 @@ pub(crate) struct Controllers {
     pub(crate) node: Node,
     #[command(flatten)]
     pub(crate) admin: Admin,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Gc {
+    /// Namespace of the release
+    #[arg(long, env = "CACHE_REGISTRY_NAMESPACE", default_value = "cache-registry-system")]
+    pub(crate) namespace: String,
+    /// Name of this run, for the Lease and Events: the pod's name
+    #[arg(long, env = "CACHE_REGISTRY_IDENTITY", value_name = "NAME", default_value = "cache-registry-gc")]
+    pub(crate) identity: String,
+    /// The registry's StatefulSet; the Lease of the runs and the Job are called as it is, with -gc
+    #[arg(long, env = "CACHE_REGISTRY_REGISTRY_STATEFUL_SET", value_name = "NAME")]
+    pub(crate) registry_stateful_set: String,
+    /// The Job that removes, YAML; the chart makes it
+    #[arg(long, env = "CACHE_REGISTRY_JOB", value_name = "FILE")]
+    pub(crate) job: PathBuf,
+    /// For how long the Job may run: 30m, 2h; the registry is put back then
+    #[arg(long, env = "CACHE_REGISTRY_DEADLINE", value_name = "TIME", default_value = "1h", value_parser = time)]
+    pub(crate) deadline: Duration,
+    /// How logs are written to standard error; RUST_LOG chooses what
+    #[arg(long, env = "CACHE_REGISTRY_LOG_FORMAT", default_value = "text", value_parser = LogFormat::from_str)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Volume {
+    /// Counts the blobs and the bytes
+    Measure {
+        /// The registry's root directory
+        folder: PathBuf,
+        /// The file that gets the numbers, JSON
+        report: PathBuf,
+    },
+    /// Removes the manifests that no tag reaches
+    RemoveUntagged {
+        /// The registry's root directory
+        folder: PathBuf,
+        /// Younger ones stay, for their tag may be still to come
+        #[arg(value_parser = time)]
+        older_than: Duration,
+    },
 }
 
 /// The webhook's certificate, where the controllers make it.

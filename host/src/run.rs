@@ -1,6 +1,7 @@
+use std::fs;
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -8,7 +9,7 @@ use cache_registry_configmaps::ReloadableSet;
 use cache_registry_policy::{Engine, HostFacts};
 use cache_registry_proxy::{CacheCredentials, Proxy};
 use cache_registry_registry::{Connections, Registries, Timeouts};
-use cache_registry_runtime::{Admin, Readiness, Sharing, Shutdown, telemetry};
+use cache_registry_runtime::{Admin, LogFormat, Readiness, Sharing, Shutdown, telemetry};
 use cache_registry_webhook::Server;
 use prometheus_client::registry::Registry as Metrics;
 
@@ -24,6 +25,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Webhook(args) => Box::pin(webhook(args)).await,
         Command::Controllers(args) => controllers(args).await,
         Command::Proxy(args) => proxy(args).await,
+        Command::Gc(args) => Box::pin(gc(args)).await,
+        Command::Volume(command) => volume(command),
         Command::Policy(command) => policy(command).await,
         Command::Crds => crds(),
     }
@@ -84,6 +87,7 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         node_address: args.node.node_address,
         registry: args.registry,
         registry_credentials_secret: args.registry_credentials_secret,
+        registry_stateful_set: args.registry_stateful_set,
         parallel_copies: args.parallel_copies.into(),
         expiry_delay: args.expiry_delay,
         update_interval: args.update_interval,
@@ -116,6 +120,41 @@ async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
     tracing::info!("answering pulls");
     cache_registry_proxy::serve(listeners, cache_registry_proxy::router(Arc::new(proxy)), shutdown).await;
     Ok(())
+}
+
+async fn gc(args: args::Gc) -> anyhow::Result<()> {
+    telemetry::init(args.log_format)?;
+    let shutdown = Shutdown::on_signals()?;
+    let client = api_server().await.context("finding out how to reach the API server")?;
+    let config = cache_registry_controllers::CollectionConfig {
+        namespace: args.namespace,
+        identity: args.identity,
+        stateful_set: args.registry_stateful_set,
+        job: args.job,
+        deadline: args.deadline,
+    };
+    cache_registry_controllers::collect(client, config, shutdown).await?;
+    Ok(())
+}
+
+/// What the containers of a garbage collection's Job do beside the registry's own.
+fn volume(command: args::Volume) -> anyhow::Result<()> {
+    telemetry::init(LogFormat::Text)?;
+    match command {
+        args::Volume::Measure { folder, report } => {
+            let size = cache_registry_volume::measure(&folder)?;
+            tracing::info!(blobs = size.blobs, bytes = size.bytes, "on the volume");
+            let text = serde_json::to_string(&size)?;
+            fs::write(&report, text).with_context(|| format!("writing {}", report.display()))
+        }
+        args::Volume::RemoveUntagged { folder, older_than } => {
+            let before = SystemTime::now().checked_sub(older_than).context("that is before there was time")?;
+            let removed = cache_registry_volume::remove_untagged(&folder, before)?;
+            let (manifests, left_alone) = (removed.manifests, removed.left_alone);
+            tracing::info!(manifests, left_alone, "manifests that no tag reaches are removed");
+            Ok(())
+        }
+    }
 }
 
 fn crds() -> anyhow::Result<()> {

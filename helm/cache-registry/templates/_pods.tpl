@@ -20,7 +20,7 @@ annotations:
 {{- /* Who the pod is and where it runs. Only a role that speaks to the API server gets a token. */ -}}
 {{- define "cache-registry.podPlace" -}}
 serviceAccountName: {{ include "cache-registry.fullname" .root }}-{{ .role }}
-automountServiceAccountToken: {{ has .role (list "webhook" "controllers") }}
+automountServiceAccountToken: {{ has .role (list "webhook" "controllers" "gc") }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}

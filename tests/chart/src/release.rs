@@ -4,12 +4,14 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {
     objects: Vec<Value>,
+    /// What is in ConfigMaps for a run of `gc` to create.
+    jobs: Vec<Value>,
 }
 
 /// A pod that an object makes, or the pod of a `helm test`.
 #[derive(Debug, Clone, Copy)]
 pub struct Pod<'a> {
-    /// `webhook`, `controllers`, `proxy`, `registry` or `test`.
+    /// `webhook`, `controllers`, `proxy`, `registry`, `gc`, `collection` (the pod of the Job that removes) or `test`.
     pub role: &'a str,
     /// Its labels and annotations.
     pub metadata: &'a Value,
@@ -19,7 +21,10 @@ pub struct Pod<'a> {
 
 impl Release {
     pub(crate) fn new(documents: Vec<Value>) -> Self {
-        Self { objects: documents.into_iter().filter(|document| !document.is_null()).collect() }
+        let objects: Vec<_> = documents.into_iter().filter(|document| !document.is_null()).collect();
+        let jobs =
+            objects.iter().filter_map(|object| serde_saphyr::from_str(object["data"]["job.yaml"].as_str()?).ok());
+        Self { jobs: jobs.collect(), objects }
     }
 
     /// All of them.
@@ -41,7 +46,7 @@ impl Release {
 
     /// The pods of all roles.
     pub fn pods(&self) -> Vec<Pod<'_>> {
-        self.objects.iter().filter_map(pod).collect()
+        self.objects.iter().chain(&self.jobs).filter_map(pod).collect()
     }
 
     /// The pod of a role.
@@ -61,6 +66,11 @@ impl<'a> Pod<'a> {
         self.spec["containers"].as_array().map_or(&[], Vec::as_slice)
     }
 
+    /// Those that run before them, one after the other.
+    pub fn init_containers(&self) -> &'a [Value] {
+        self.spec["initContainers"].as_array().map_or(&[], Vec::as_slice)
+    }
+
     /// The container's arguments.
     pub fn arguments(&self) -> Vec<&'a str> {
         self.container()["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
@@ -78,7 +88,11 @@ pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
 }
 
 fn pod(object: &Value) -> Option<Pod<'_>> {
-    let pod = if object["kind"] == "Pod" { object } else { &object["spec"]["template"] };
+    let pod = match object["kind"].as_str()? {
+        "Pod" => object,
+        "CronJob" => at(object, "spec.jobTemplate.spec.template"),
+        _ => at(object, "spec.template"),
+    };
     let role = pod["metadata"]["labels"]["app.kubernetes.io/component"].as_str()?;
     Some(Pod { role, metadata: &pod["metadata"], spec: &pod["spec"] })
 }

@@ -7,12 +7,15 @@
 //! It is a test harness of its own and not the built-in one because a bed has to be taken down before the program
 //! ends, which a `static` never is.
 
+pub mod collection;
 mod document;
 mod images;
 mod policy_maps;
 mod registry_data;
+pub mod release;
 mod stage;
 mod webhook_client;
+mod whole;
 
 use std::any::Any;
 use std::io::Write;
@@ -34,6 +37,7 @@ pub use policy_maps::{PolicyMaps, TRIED_IMAGE, next_pod, outcome_of};
 pub use registry_data::{blob_file, content_digest};
 pub use stage::Stage;
 pub use webhook_client::{WebhookConnection, review_of};
+pub use whole::{Kept, whole};
 
 /// How long a test may take, beyond which it has failed, where its file says nothing else.
 const LONGEST_TEST: Duration = Duration::from_mins(2);

@@ -1,29 +1,20 @@
 //! The chart on a cluster, installed by the README's command.
 
-use std::env;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use cache_registry_bed::cluster::{BUSYBOX, Cluster, Node, Options};
 use cache_registry_bed::{IpVersion, image_of, until};
+use cache_registry_e2e::release::{NAMESPACE, RELEASE, chart, deploy, install, install_with, volume};
 use cache_registry_e2e::{note, run_within, tests};
-use cache_registry_upstream::{File, Image, Layer, Platform};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-
-const RELEASE: &str = "cache-registry";
-const NAMESPACE: &str = "cache-registry-system";
-
-/// The images of the chart, as its values name them.
-const IMAGE: &str = concat!("ghcr.io/enix/cache-registry:", env!("CARGO_PKG_VERSION"));
-const REGISTRY: &str = "docker.io/library/registry:3.1.2";
 
 /// Pods are started several times in a test, on a machine that is busy.
 const LONGEST_TEST: Duration = Duration::from_mins(5);
@@ -216,22 +207,7 @@ async fn an_upgrade_fails_no_pull_and_no_admission(cluster: &mut Cluster) -> Res
 }
 
 async fn images_outlive_the_registrys_pod_on_a_volume(cluster: &mut Cluster) -> Result<()> {
-    let folder = cluster.folder().join("images");
-    fs::create_dir_all(&folder)?;
-    let volume = json!({
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": { "name": "images" },
-        "spec": {
-            "capacity": { "storage": "20Gi" },
-            "accessModes": ["ReadWriteOnce"],
-            "local": { "path": folder },
-            "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [
-                { "key": "kubernetes.io/hostname", "operator": "In", "values": [cluster.a.name()] },
-            ]}]}},
-        },
-    });
-    cluster.apply(&volume.to_string()).await?;
+    volume(cluster).await?;
     // Neither the claim nor what earlier tests said of an earlier registry.
     install_with(cluster, &["registry.persistence.enabled=true,registry.persistence.keep=false"]).await?;
     cluster.kubectl(&["delete", "cachedimages", "--all"]).await?;
@@ -320,10 +296,12 @@ fn kind_of_pod_monitors() -> Value {
 
 /// What `kubectl auth can-i --list` says beyond what every account may: in the release's namespace, and in another.
 async fn accounts_may_do_what_the_table_says(cluster: &mut Cluster) -> Result<()> {
-    install(cluster).await?;
+    let collecting =
+        "registry.garbageCollectionSchedule=0 3 * * 0,registry.garbageCollection.allowWithoutPersistence=true";
+    install_with(cluster, &[collecting]).await?;
     let anybody = rights(cluster, "default:default", "default").await?;
     let mut table = String::new();
-    for role in ["webhook", "controllers", "proxy", "registry"] {
+    for role in ["webhook", "controllers", "gc", "proxy", "registry"] {
         for namespace in [NAMESPACE, "kube-system"] {
             let all = rights(cluster, &format!("{NAMESPACE}:{RELEASE}-{role}"), namespace).await?;
             for right in all.iter().filter(|right| !anybody.contains(right)) {
@@ -344,14 +322,18 @@ controllers in cache-registry-system: cachedimages.cache-registry.enix.io/status
 controllers in cache-registry-system: cronjobs.batch [] [] [list watch]
 controllers in cache-registry-system: daemonsets.apps [] [] [list watch]
 controllers in cache-registry-system: deployments.apps [] [] [list watch]
+controllers in cache-registry-system: events.events.k8s.io [] [] [create patch]
 controllers in cache-registry-system: jobs.batch [] [] [list watch]
+controllers in cache-registry-system: jobs.batch [] [cache-registry-registry-gc] [get delete]
 controllers in cache-registry-system: leases.coordination.k8s.io [] [cache-registry-controllers] [get update patch]
+controllers in cache-registry-system: leases.coordination.k8s.io [] [cache-registry-registry-gc] [get update patch]
 controllers in cache-registry-system: mutatingwebhookconfigurations.admissionregistration.k8s.io [] [cache-registry] [get list watch patch]
 controllers in cache-registry-system: pods [] [] [list watch]
 controllers in cache-registry-system: replicasets.apps [] [] [list watch]
 controllers in cache-registry-system: secrets [] [cache-registry-registry-credentials] [get list watch patch]
 controllers in cache-registry-system: secrets [] [cache-registry-webhook-certificate] [get list watch patch]
 controllers in cache-registry-system: statefulsets.apps [] [] [list watch]
+controllers in cache-registry-system: statefulsets.apps [] [cache-registry-registry] [get patch]
 controllers in kube-system: cachedimages.cache-registry.enix.io [] [] [list watch create delete]
 controllers in kube-system: cachedimages.cache-registry.enix.io/status [] [] [patch]
 controllers in kube-system: cronjobs.batch [] [] [list watch]
@@ -362,6 +344,12 @@ controllers in kube-system: mutatingwebhookconfigurations.admissionregistration.
 controllers in kube-system: pods [] [] [list watch]
 controllers in kube-system: replicasets.apps [] [] [list watch]
 controllers in kube-system: statefulsets.apps [] [] [list watch]
+gc in cache-registry-system: events.events.k8s.io [] [] [create patch]
+gc in cache-registry-system: jobs.batch [] [] [create]
+gc in cache-registry-system: jobs.batch [] [cache-registry-registry-gc] [get patch delete]
+gc in cache-registry-system: leases.coordination.k8s.io [] [cache-registry-registry-gc] [get update patch]
+gc in cache-registry-system: pods [] [] [list]
+gc in cache-registry-system: statefulsets.apps [] [cache-registry-registry] [get patch]
 ";
 
 /// `resources [names] [verbs]`, sorted.
@@ -445,6 +433,7 @@ async fn values_are_accepted_by_the_api_server(cluster: &mut Cluster) -> Result<
         "registry.persistence.enabled=true",
         "networkPolicy.nodes={10.0.0.0/8}",
         "registry.podDisruptionBudget.enabled=true",
+        "registry.persistence.enabled=true,registry.garbageCollectionSchedule=0 3 * * 0",
         "policies.pullSecrets={one,two}",
         "controllers.webhook.certificate.life=30d",
         "controllers.webhook.ignoredNamespaces={one,two}",
@@ -456,90 +445,6 @@ async fn values_are_accepted_by_the_api_server(cluster: &mut Cluster) -> Result<
         cluster.helm(&words).await.with_context(|| format!("helm upgrade --set {values}"))?;
     }
     Ok(())
-}
-
-async fn install(cluster: &Cluster) -> Result<()> {
-    install_with(cluster, &[]).await
-}
-
-/// The README's command, with the places of upstream and with `settings` as values.
-async fn install_with(cluster: &Cluster, settings: &[&str]) -> Result<()> {
-    publish(cluster).await?;
-    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
-    cluster.apply(&namespace.to_string()).await?;
-    let upstream = format!("http://{}", cluster.upstream.address());
-    let registries = ["docker.io", "ghcr.io"].map(|host| (host.to_owned(), json!({ "endpoint": upstream })));
-    let document = json!({
-        "registries": serde_json::Map::from_iter(registries),
-        "log": { "format": "text", "filter": "info,cache_registry=debug" },
-    });
-    let values = cluster.folder().join("values.yaml");
-    fs::write(&values, document.to_string())?;
-    // A test that fails may have ended helm in the middle.
-    let pending = "owner=helm,status in (pending-install,pending-upgrade,pending-rollback)";
-    cluster.kubectl(&["delete", "secrets", "--namespace", NAMESPACE, "--selector", pending]).await?;
-    let values = values.display().to_string();
-    let command = ["upgrade", "--install", "--namespace", NAMESPACE, RELEASE, &chart(), "--values", &values];
-    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-    cluster.helm(&[&command[..], &settings, &["--wait", "--timeout", "2m"]].concat()).await?;
-    Ok(())
-}
-
-/// Puts the release's images into upstream. Ours is the one that `make image` has packed, where `CACHE_REGISTRY_IMAGE`
-/// says so; else it is the binary that the other tests have, with its libraries, which takes no build of its own.
-async fn publish(cluster: &Cluster) -> Result<()> {
-    if let Some(layout) = env::var_os("CACHE_REGISTRY_IMAGE").map(PathBuf::from) {
-        let hint = || format!("no image at {}: run `make image` first", layout.display());
-        cluster.add_image(IMAGE, &layout).await.with_context(hint)?;
-    } else {
-        let layer = Layer::tar(&with_libraries("usr/bin/cache-registry", cluster.cache_registry())?)?;
-        let image = Image::single(&Platform::AMD64, &[layer], &["/usr/bin/cache-registry"]);
-        add(cluster, IMAGE.trim_start_matches("ghcr.io/"), &image).await?;
-    }
-    let registry = fs::read(cluster.programs().join("registry"))?;
-    let layer = Layer::tar(&[File::program("registry", &registry)])?;
-    let image = Image::single(&Platform::AMD64, &[layer], &["/registry"]);
-    add(cluster, REGISTRY.trim_start_matches("docker.io/"), &image).await
-}
-
-async fn add(cluster: &Cluster, reference: &str, image: &Image) -> Result<()> {
-    let (repository, tag) = reference.split_once(':').context("no tag")?;
-    cluster.upstream.add(repository, tag, image).await
-}
-
-/// A program at a path of an image, and what ldd(1) says that it is linked with.
-fn with_libraries(path: &str, program: &Path) -> Result<Vec<File>> {
-    let listed = Command::new("ldd").arg(program).output().context("ldd")?;
-    let listed = String::from_utf8(listed.stdout)?;
-    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
-    let mut files = vec![File::program(path, &fs::read(program)?)];
-    for library in libraries {
-        files.push(File::program(library.trim_start_matches('/'), &fs::read(library).context(library.to_owned())?));
-    }
-    Ok(files)
-}
-
-/// A Deployment of one replica on a node.
-async fn deploy(cluster: &Cluster, name: &str, node: &str) -> Result<()> {
-    let labels = json!({ "app": name });
-    let deployment = json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": { "name": name },
-        "spec": {
-            "selector": { "matchLabels": labels },
-            "template": {
-                "metadata": { "labels": labels },
-                "spec": {
-                    "terminationGracePeriodSeconds": 1,
-                    "nodeSelector": { "kubernetes.io/hostname": node },
-                    "containers": [{ "name": "main", "image": BUSYBOX, "args": ["sh", "-c", "exec sleep 3600"] }],
-                },
-            },
-        },
-    });
-    cluster.apply(&deployment.to_string()).await?;
-    cluster.available("default", name).await
 }
 
 async fn pod_of(cluster: &Cluster, name: &str) -> Result<Pod> {
@@ -582,12 +487,4 @@ fn note_memory() {
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("unknown").trim();
         note!("{role} has {resident} at rest");
     }
-}
-
-fn chart() -> String {
-    workspace().join("helm/cache-registry").display().to_string()
-}
-
-fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }

@@ -45,6 +45,18 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
+{{- /* The volume with the images. */ -}}
+{{- define "cache-registry.imagesVolume" -}}
+{{- $persistence := include "cache-registry.persistence" . | fromYaml -}}
+name: images
+{{- if $persistence.enabled }}
+persistentVolumeClaim:
+  claimName: {{ $persistence.existingClaim | default (printf "%s-registry" (include "cache-registry.fullname" .)) }}
+{{- else }}
+emptyDir: {}
+{{- end }}
+{{- end }}
+
 {{- /* The file of those whom it lets in. */ -}}
 {{- define "cache-registry.registryCredentialsVolume" -}}
 {{- with include "cache-registry.registryCredentialsSecret" .root -}}

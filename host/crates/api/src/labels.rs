@@ -29,3 +29,14 @@ pub const EXPIRY_DELAY_ANNOTATION: &str = "cache-registry.enix.io/expiry-delay";
 /// Annotation of a `CachedImage`: how often upstream is asked what it means by the tag, in the place of the release's
 /// `controllers.updateInterval`: `10m`, `24h`; `0s` for never.
 pub const UPDATE_INTERVAL_ANNOTATION: &str = "cache-registry.enix.io/update-interval";
+/// Annotation of the registry's `StatefulSet` while it is stopped for a garbage collection, as JSON: a
+/// [`CollectionRecord`](crate::CollectionRecord). As long as it is there, nothing is written to the registry.
+pub const COLLECTION_ANNOTATION: &str = "cache-registry.enix.io/garbage-collection";
+
+/// Annotation of the registry's `StatefulSet` that tells of the last garbage collection that succeeded, as JSON: a
+/// [`CollectionReport`](crate::CollectionReport).
+pub const LAST_COLLECTION_ANNOTATION: &str = "cache-registry.enix.io/last-garbage-collection";
+
+/// Annotation of the Job of a garbage collection: the run whose it is, as [`CollectionRecord::who`](
+/// crate::CollectionRecord::who) has it.
+pub const COLLECTION_RUN_ANNOTATION: &str = "cache-registry.enix.io/garbage-collection-run";

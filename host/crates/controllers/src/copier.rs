@@ -5,6 +5,7 @@ use cache_registry_registry::{Connections, Copied, CopyError, CopyOptions, Error
 use tokio::time::timeout;
 use url::Url;
 
+use crate::collection::Gate;
 use crate::plan::Failure;
 use crate::registry_access::Access;
 
@@ -43,17 +44,23 @@ pub(crate) struct RegistryCopier {
     pub(crate) connections: Connections,
     pub(crate) registry: Url,
     pub(crate) access: Access,
+    pub(crate) gate: Gate,
 }
 
 impl Copier for RegistryCopier {
     async fn copy(&self, source: &Reference) -> Result<Copied, Failure> {
-        self.access.granted().await?;
+        self.open().await?;
         let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
-        copy(source, &self.connections, &self.registry, &CopyOptions::default(), &progress).await.map_err(Into::into)
+        let options = CopyOptions::default();
+        tokio::select! {
+            copied = copy(source, &self.connections, &self.registry, &options, &progress) => Ok(copied?),
+            // Begun anew when the gate is open again: what was pushed so far may be removed in the meantime.
+            failure = self.gate.closed() => Err(failure),
+        }
     }
 
     async fn find(&self, source: &Reference) -> Result<Found, Failure> {
-        self.access.granted().await?;
+        self.open().await?;
         let location = Location::of(source);
         let repository = self.connections.cache(&self.registry, location.repository());
         let found = self.within(SHORT, repository.head_manifest(location.tag())).await?;
@@ -76,14 +83,14 @@ impl Copier for RegistryCopier {
     }
 
     async fn remove(&self, source: &Reference) -> Result<(), Failure> {
-        self.access.granted().await?;
+        self.open().await?;
         let location = Location::of(source);
         let repository = self.connections.cache(&self.registry, location.repository());
         self.within(SHORT, repository.delete_tag(location.tag())).await
     }
 
     async fn inventory(&self) -> Result<Vec<Reference>, Failure> {
-        self.access.granted().await?;
+        self.open().await?;
         self.within(LONG, async {
             let mut found = Vec::new();
             for name in self.connections.repositories(&self.registry).await? {
@@ -106,6 +113,12 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const LONG: Duration = Duration::from_mins(10);
 
 impl RegistryCopier {
+    /// Fails while the registry is not to be used: for a garbage collection, or before there are credentials for it.
+    async fn open(&self) -> Result<(), Failure> {
+        self.gate.granted().await?;
+        self.access.granted().await
+    }
+
     async fn within<T>(&self, time: Duration, calls: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
         let late = |_| Failure {
             reason: Reason::RegistryUnreachable,

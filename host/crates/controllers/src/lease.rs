@@ -93,7 +93,7 @@ impl Leadership {
         loop {
             match self.attempt().await {
                 Ok(true) => {
-                    tracing::info!(lease = self.name, identity = self.me, "leading");
+                    tracing::info!(lease = self.name, identity = self.me, "the Lease is ours");
                     reached();
                     return;
                 }
@@ -101,7 +101,7 @@ impl Leadership {
                     reached();
                     let holder = self.seen.as_ref().map(|seen| seen.holder.clone()).unwrap_or_default();
                     if told != holder {
-                        tracing::info!(lease = self.name, holder, "standing by: another replica leads");
+                        tracing::info!(lease = self.name, holder, "standing by: another holds the Lease");
                         told = holder;
                     }
                 }
@@ -112,6 +112,11 @@ impl Leadership {
             }
             sleep(self.times.retry.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         }
+    }
+
+    /// Who held the Lease when it was last looked at, where it was not this one.
+    pub(crate) fn holder(&self) -> Option<&str> {
+        self.seen.as_ref().map(|seen| seen.holder.as_str()).filter(|holder| !holder.is_empty() && *holder != self.me)
     }
 
     /// Keeps the Lease; returns when it is lost.

@@ -8,6 +8,7 @@
 //!        └──── status, Event ──┼──────────────────┘                       │
 //!                              └────────────── outcome ───────────────────┘
 //!  the registry's Secret ──watch──▶ RegistryAccess: fills it in ──▶ credentials of every call to the registry
+//!  the registry's StatefulSet ──watch──▶ Restorer: puts it back after a garbage collection that was cut
 //! ```
 //!
 //! The registry is the truth about what is cached. A new leader believes no status: it asks the registry about every
@@ -32,6 +33,7 @@ use url::Url;
 
 mod backoff;
 mod cluster;
+mod collection;
 mod copier;
 mod freshness;
 mod index;
@@ -52,6 +54,8 @@ mod webhook_certificate;
 mod workloads;
 
 use cluster::Cluster;
+use collection::Restorer;
+pub use collection::{CollectError, CollectionConfig, collect};
 use copier::RegistryCopier;
 use lease::{Leadership, Times};
 pub use metrics::Metrics;
@@ -85,6 +89,8 @@ pub struct Config {
     pub registry: Url,
     /// The Secret of its credentials; `None` for a registry that lets everybody in.
     pub registry_credentials_secret: Option<String>,
+    /// The `StatefulSet` of that registry, which a garbage collection stops; `None` for a registry that none does.
+    pub registry_stateful_set: Option<String>,
     /// How many images are copied at once; at least one is.
     pub parallel_copies: usize,
     /// How long an image stays that nothing uses; an annotation of the `CachedImage` says otherwise for one.
@@ -123,7 +129,19 @@ pub async fn run(
         config.webhook_certificate.map(|wanted| Keeper::new(&client, &config.namespace, wanted, metrics.clone()));
     let secret = config.registry_credentials_secret.as_deref();
     let access = RegistryAccess::new(client.clone(), &config.namespace, secret, connections.clone());
-    let copier = Arc::new(RegistryCopier { connections, registry: config.registry.clone(), access: access.access() });
+    let restorer = Restorer::new(
+        client.clone(),
+        &config.namespace,
+        &config.identity,
+        config.registry_stateful_set,
+        metrics.collection.clone(),
+    );
+    let copier = Arc::new(RegistryCopier {
+        connections,
+        registry: config.registry.clone(),
+        access: access.access(),
+        gate: restorer.gate(),
+    });
     let settings = Settings {
         node: config.node_address.clone(),
         parallel_copies: config.parallel_copies,
@@ -157,6 +175,7 @@ pub async fn run(
                 Some(never) = OptionFuture::from(certificate.as_ref().map(Keeper::run)) => match never {},
                 () = shutdown.wait() => Ended::Shutdown,
                 never = access.keep() => match never {},
+                never = restorer.keep() => match never {},
                 panicked = reconciler.run(pods.default_backoff(), workloads, images.default_backoff()) => Ended::Panicked(panicked),
             }
         };

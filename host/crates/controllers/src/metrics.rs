@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::collection::CollectionMetrics;
 use crate::plan::Task;
 
 /// What the controllers count.
@@ -23,6 +24,7 @@ pub struct Metrics {
     waiting: Family<ByTask, Gauge>,
     running: Family<ByTask, Gauge>,
     errors: Family<ByOperation, Counter>,
+    pub(crate) collection: CollectionMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,9 +79,21 @@ impl Metrics {
             waiting: Family::default(),
             running: Family::default(),
             errors: Family::default(),
+            collection: CollectionMetrics::register(registry),
         };
-        let Self { leader, images, copies, copy_duration, copied_bytes, removals, checks, waiting, running, errors } =
-            metrics.clone();
+        let Self {
+            leader,
+            images,
+            copies,
+            copy_duration,
+            copied_bytes,
+            removals,
+            checks,
+            waiting,
+            running,
+            errors,
+            collection: _,
+        } = metrics.clone();
         registry.register("cache_registry_leader", "1 on the replica that leads", leader);
         registry.register(
             "cache_registry_cached_images",

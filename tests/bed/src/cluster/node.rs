@@ -138,6 +138,12 @@ impl Node {
         exchange::request(self.namespace.connect(port, version).await?, Method::GET, path, &[]).await
     }
 
+    /// The same with the header `Accept`, by which a registry decides whether it gives an index.
+    pub async fn get_accepting(&self, port: u16, path: &str, accept: &str) -> Result<Answer> {
+        let stream = self.namespace.connect(port, IpVersion::V4).await?;
+        exchange::request(stream, Method::GET, path, &[("Accept", accept)]).await
+    }
+
     pub(crate) fn parts(&mut self) -> impl Iterator<Item = &mut Part> {
         [&mut self.init, &mut self.containerd, &mut self.kubelet, &mut self.kube_proxy].into_iter()
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use cache_registry_chart::{Release, render};
 use serde_json::Value;
 
+use crate::matrix::COLLECTING;
+
 const EVERYWHERE: &str = "everywhere";
 const HERE: &str = "cache-registry-system";
 
@@ -42,7 +44,11 @@ fn list(value: &Value) -> String {
 }
 
 /// The rights that a release has whatever its values are.
-const ALWAYS: [&str; 9] = [
+const ALWAYS: [&str; 13] = [
+    "cache-registry-controllers | cache-registry-system | apps/statefulsets named cache-registry-registry | get,patch",
+    "cache-registry-controllers | cache-registry-system | batch/jobs named cache-registry-registry-gc | get,delete",
+    "cache-registry-controllers | cache-registry-system | coordination.k8s.io/leases named cache-registry-registry-gc | get,update,patch",
+    "cache-registry-controllers | cache-registry-system | events.k8s.io/events | create,patch",
     "cache-registry-controllers | cache-registry-system | coordination.k8s.io/leases named cache-registry-controllers | get,update,patch",
     "cache-registry-controllers | default | events.k8s.io/events | create,patch",
     "cache-registry-controllers | everywhere | /pods | list,watch",
@@ -63,6 +69,16 @@ const SELF_MANAGED: [&str; 2] = [
     "cache-registry-controllers | everywhere | admissionregistration.k8s.io/mutatingwebhookconfigurations named cache-registry | get,list,watch,patch",
 ];
 
+/// Those of the runs of a garbage collection.
+const COLLECTION: [&str; 6] = [
+    "cache-registry-gc | cache-registry-system | /pods | list",
+    "cache-registry-gc | cache-registry-system | apps/statefulsets named cache-registry-registry | get,patch",
+    "cache-registry-gc | cache-registry-system | batch/jobs named cache-registry-registry-gc | get,patch,delete",
+    "cache-registry-gc | cache-registry-system | batch/jobs | create",
+    "cache-registry-gc | cache-registry-system | coordination.k8s.io/leases named cache-registry-registry-gc | get,update,patch",
+    "cache-registry-gc | cache-registry-system | events.k8s.io/events | create,patch",
+];
+
 fn expected(more: &[&'static str]) -> BTreeSet<String> {
     ALWAYS.iter().chain([&AUTHENTICATION]).chain(more).map(ToString::to_string).collect()
 }
@@ -70,6 +86,12 @@ fn expected(more: &[&'static str]) -> BTreeSet<String> {
 #[test]
 fn nobody_may_do_more_than_the_table_says() {
     assert_eq!(rights(&render("").unwrap()), expected(&SELF_MANAGED));
+}
+
+#[test]
+fn a_run_of_a_garbage_collection_may_stop_the_registry_and_have_one_job() {
+    let more: Vec<&str> = SELF_MANAGED.into_iter().chain(COLLECTION).collect();
+    assert_eq!(rights(&render(COLLECTING).unwrap()), expected(&more));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use cache_registry_chart::{Pod, RELEASE, Release, render};
 use serde_json::Value;
 
-use crate::matrix::MATRIX;
+use crate::matrix::{COLLECTING, MATRIX};
 
 /// `CACHE_REGISTRY_BIN`, or what was built beside this program.
 fn binary() -> PathBuf {
@@ -27,9 +27,9 @@ fn help_after(arguments: &[String]) -> Result<String, String> {
 
 /// The pods that run our binary as a role.
 fn roles(release: &Release) -> Vec<Pod<'_>> {
-    let ours = |pod: &Pod<'_>| ["webhook", "controllers", "proxy"].contains(&pod.role);
+    let ours = |pod: &Pod<'_>| ["webhook", "controllers", "proxy", "gc"].contains(&pod.role);
     let pods: Vec<_> = release.pods().into_iter().filter(ours).collect();
-    assert_eq!(pods.len(), 3);
+    assert_eq!(pods.len(), 3 + release.of_kind("CronJob").count());
     pods
 }
 
@@ -68,6 +68,21 @@ fn the_binary_understands_every_argument() {
             help_after(&arguments).unwrap_or_else(|words| panic!("{name}: {}: {words}", pod.role));
         }
     }
+}
+
+#[test]
+fn the_binary_understands_what_the_job_of_a_garbage_collection_asks_of_it() {
+    let release = render(COLLECTING).unwrap();
+    let pod = release.pod("collection");
+    let ours = release.pod("gc").container()["image"].clone();
+    let mut asked = 0;
+    for container in pod.init_containers().iter().chain(pod.containers()).filter(|any| any["image"] == ours) {
+        let arguments = container["args"].as_array().unwrap().iter();
+        let arguments: Vec<_> = arguments.map(|argument| argument.as_str().unwrap().to_owned()).collect();
+        help_after(&arguments).unwrap_or_else(|words| panic!("{}: {words}", container["name"]));
+        asked += 1;
+    }
+    assert_eq!(asked, 3);
 }
 
 #[test]

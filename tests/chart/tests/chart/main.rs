@@ -3,6 +3,7 @@
 
 mod access;
 mod certificates;
+mod collection;
 mod documents;
 mod flags;
 mod matrix;

@@ -11,6 +11,7 @@ pub(crate) const MATRIX: [(&str, &str); 14] = [
     ("hostPort", "proxy: { hostNetwork: false, hostPort: 5001 }"),
     ("persistence", "registry: { persistence: { enabled: true, size: 100Gi, storageClass: fast } }"),
     ("the other spelling", "registry: { persistance: { enabled: true, existingClaim: images } }"),
+    ("garbage collection", COLLECTING),
     ("no authentication", "registry: { authentication: { enabled: false } }"),
     ("registries", REGISTRIES),
     ("a registries file of one's own", "registriesSecret: { name: registries, key: file.yaml }"),
@@ -38,6 +39,13 @@ controllers:
         -----BEGIN CERTIFICATE-----
         AAAA
         -----END CERTIFICATE-----
+";
+
+pub(crate) const COLLECTING: &str = "
+registry:
+  persistence: { enabled: true }
+  garbageCollectionSchedule: 0 3 * * 0
+  garbageCollection: { deadlineSeconds: 600 }
 ";
 
 const REGISTRIES: &str = "

@@ -3,6 +3,8 @@ use std::collections::BTreeSet;
 use cache_registry_chart::{Release, at, render, render_as};
 use serde_json::Value;
 
+use crate::matrix::COLLECTING;
+
 fn names(release: &Release) -> Vec<&str> {
     release.objects().iter().map(|object| object["metadata"]["name"].as_str().unwrap()).collect()
 }
@@ -10,7 +12,7 @@ fn names(release: &Release) -> Vec<&str> {
 #[test]
 fn names_fit_whatever_the_release_is_called() {
     // The longest that helm takes.
-    let release = render_as(&"a".repeat(53), "").unwrap();
+    let release = render_as(&"a".repeat(53), COLLECTING).unwrap();
     for name in names(&release) {
         assert!(name.len() <= 63 && !name.ends_with('-'), "{name}");
     }
@@ -41,7 +43,8 @@ fn no_two_objects_are_the_same() {
 
 #[test]
 fn every_selector_selects_one_role() {
-    let release = render("proxy: { hostNetwork: false }").unwrap();
+    let values = COLLECTING.replace("registry:", "proxy: { hostNetwork: false }\nregistry:");
+    let release = render(&values).unwrap();
     let pods = release.pods();
     let mut selectors = 0;
     for object in release.objects() {
@@ -61,7 +64,7 @@ fn every_selector_selects_one_role() {
         assert_eq!(selected, [role.as_str().unwrap()], "{} {}", object["kind"], object["metadata"]["name"]);
         selectors += 1;
     }
-    assert_eq!(selectors, 4 + 4 + 2 + 2, "roles, network policies, Services, budgets");
+    assert_eq!(selectors, 4 + 6 + 2 + 2, "roles, network policies, Services, budgets");
 }
 
 #[test]

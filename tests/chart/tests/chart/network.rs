@@ -1,6 +1,8 @@
 use cache_registry_chart::{Release, render};
 use serde_json::{Value, json};
 
+use crate::matrix::COLLECTING;
+
 fn policies(release: &Release) -> Vec<&str> {
     release.of_kind("NetworkPolicy").map(|policy| policy["metadata"]["name"].as_str().unwrap()).collect()
 }
@@ -24,6 +26,15 @@ fn each_role_has_a_policy_unless_it_is_in_the_hosts_network() {
     let release = render("proxy: { hostNetwork: false }").unwrap();
     assert!(policies(&release).contains(&"cache-registry-proxy"));
     assert_eq!(policies(&render("networkPolicy: { enabled: false }").unwrap()), Vec::<&str>::new());
+}
+
+#[test]
+fn nobody_connects_to_a_garbage_collection_and_what_removes_connects_nowhere() {
+    let release = render(COLLECTING).unwrap();
+    for (role, types) in [("gc", json!(["Ingress"])), ("collection", json!(["Ingress", "Egress"]))] {
+        let spec = &release.object("NetworkPolicy", &format!("cache-registry-{role}"))["spec"];
+        assert_eq!((&spec["policyTypes"], &spec["ingress"], &spec["egress"]), (&types, &Value::Null, &Value::Null));
+    }
 }
 
 #[test]

@@ -26,7 +26,10 @@ const GARBAGE: &str = "registry.garbageCollectionSchedule: without registry.pers
 #[case("image: { tag: 1 }", "at '/image/tag': got number, want string")]
 #[case("image: { digest: 'sha256:12' }", "image.digest: \"sha256:12\" is not a digest")]
 #[case("cachedImagesExpiryDelay: 30d", "at '/cachedImagesExpiryDelay': got string, want integer")]
-#[case("controllers: { updateInterval: hourly }", "controllers.updateInterval: \"hourly\" is not a whole number and a unit, s, m, h or d: 1h")]
+#[case(
+    "controllers: { updateInterval: hourly }",
+    "controllers.updateInterval: \"hourly\" is not a whole number and a unit, s, m, h or d: 1h"
+)]
 #[case("cachedImagesExpiryDelay: -1", "at '/cachedImagesExpiryDelay': minimum")]
 #[case("policies: { time: '50' }", "policies.time: \"50\" is not a whole number and a unit")]
 #[case("policies: { memory: 32MB }", "policies.memory: \"32MB\" is not a number of bytes")]
@@ -40,9 +43,10 @@ const GARBAGE: &str = "registry.garbageCollectionSchedule: without registry.pers
 )]
 #[case("registry: { garbageCollectionSchedule: '0 0 * * 0' }", GARBAGE)]
 #[case(
-    "registry: { garbageCollectionSchedule: '0 0 * * 0', persistance: { enabled: true } }",
-    "registry.garbageCollectionSchedule: garbage collection is not implemented in this version"
+    "registry: { garbageCollection: { untaggedAfter: '24' } }",
+    "registry.garbageCollection.untaggedAfter: \"24\" is not"
 )]
+#[case("registry: { garbageCollection: { deadlineSeconds: 1h } }", "at '/registry/garbageCollection/deadlineSeconds'")]
 #[case("registry: { persistance: { enabled: 'yes' } }", "at '/registry/persistance/enabled': got string, want boolean")]
 #[case(
     "controllers: { webhook: { certificate: { mode: self } } }",

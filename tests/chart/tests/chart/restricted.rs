@@ -4,7 +4,7 @@
 use cache_registry_chart::{Pod, render};
 use serde_json::{Value, json};
 
-use crate::matrix::MATRIX;
+use crate::matrix::{COLLECTING, MATRIX};
 
 /// What is wrong with a pod, but for the host's network.
 fn faults(pod: &Pod<'_>) -> Vec<String> {
@@ -18,16 +18,21 @@ fn faults(pod: &Pod<'_>) -> Vec<String> {
     expect(security["runAsNonRoot"] == true, "may run as root");
     expect(security["runAsUser"].as_u64().is_some_and(|user| user != 0), "runs as no user or as root");
     expect(security["seccompProfile"]["type"] == "RuntimeDefault", "no seccomp profile");
-    for key in ["hostPID", "hostIPC", "shareProcessNamespace", "initContainers", "ephemeralContainers"] {
+    for key in ["hostPID", "hostIPC", "shareProcessNamespace", "ephemeralContainers"] {
         expect(pod.spec[key].is_null(), key);
     }
     for volume in pod.spec["volumes"].as_array().into_iter().flatten() {
         let allowed = ["configMap", "emptyDir", "secret", "persistentVolumeClaim"];
         expect(allowed.iter().any(|kind| volume[*kind].is_object()), "a volume of a kind that restricted forbids");
     }
-    let containers = if pod.role == "registry" { 2 } else { 1 };
-    expect(pod.containers().len() == containers, "another number of containers");
-    for container in pod.containers() {
+    let containers = match pod.role {
+        "registry" => (0, 2),
+        "collection" => (3, 1),
+        _ => (0, 1),
+    };
+    let found = (pod.init_containers().len(), pod.containers().len());
+    expect(found == containers, "another number of containers");
+    for container in pod.init_containers().iter().chain(pod.containers()) {
         let security = &container["securityContext"];
         expect(security["allowPrivilegeEscalation"] == false, "may escalate privileges");
         expect(security["readOnlyRootFilesystem"] == true, "may write to its file system");
@@ -74,7 +79,7 @@ fn only_roles_that_speak_to_the_api_server_have_a_token() {
     for (name, values) in MATRIX {
         let release = render(values).unwrap();
         for pod in release.pods() {
-            let expected = ["webhook", "controllers"].contains(&pod.role);
+            let expected = ["webhook", "controllers", "gc"].contains(&pod.role);
             assert_eq!(pod.spec["automountServiceAccountToken"], expected, "{name}: {}", pod.role);
         }
         for account in release.of_kind("ServiceAccount") {
@@ -85,9 +90,9 @@ fn only_roles_that_speak_to_the_api_server_have_a_token() {
 
 #[test]
 fn every_role_has_bounds() {
-    let release = render("").unwrap();
+    let release = render(COLLECTING).unwrap();
     for pod in release.pods().into_iter().filter(|pod| pod.role != "test") {
-        for container in pod.containers() {
+        for container in pod.init_containers().iter().chain(pod.containers()) {
             for bound in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
                 assert!(container["resources"].pointer(bound).is_some(), "{}: {bound}", pod.role);
             }

@@ -1,7 +1,7 @@
 //! The CNCF registry, as Debian packages it (2.8) and as it is today (3).
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
@@ -17,8 +17,9 @@ pub(crate) enum Version {
 /// Serves on loopback, from a temporary folder, until it is dropped.
 pub(crate) struct Distribution {
     pub(crate) url: Url,
+    version: Version,
     process: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Who may do anything in a [`Distribution::guarded`].
@@ -42,6 +43,24 @@ impl Distribution {
         Self::with(version, true, "auth:\n  htpasswd:\n    realm: tests\n    path: HTPASSWD\n")
     }
 
+    /// One that takes indexes of which not every image is there, as the chart has it. Version 2 takes none such.
+    pub(crate) fn taking_sparse_indexes(version: Version) -> Self {
+        Self::with(version, "    indexes:\n      platforms: none\n")
+    }
+
+    /// Stops it, does something with its root directory, runs `garbage-collect`, and starts it again, at another port.
+    pub(crate) fn collect(mut self, arguments: &[&str], before: impl FnOnce(&Path)) -> Self {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        before(&self.folder.path().join("data"));
+        let mut command = Command::new(program(self.version));
+        command.arg("garbage-collect").args(arguments).arg(self.folder.path().join("config.yml"));
+        let output = command.env("OTEL_TRACES_EXPORTER", "none").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (self.process, self.url) = serve(self.version, self.folder.path());
+        self
+    }
+
     /// `127.0.0.1:<port>`
     pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.url.port().unwrap())
@@ -61,30 +80,36 @@ impl Distribution {
             root.display()
         );
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(program(version));
-        command.arg("serve").arg(&config).env("OTEL_TRACES_EXPORTER", "none");
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = command.spawn().unwrap_or_else(|error| {
-            panic!("{} does not start ({error}): apt-get install docker-registry", program(version).display())
-        });
-        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let (found, url) = mpsc::channel();
-        // Reads on to the end, so that the registry never waits for its log to be read.
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("listening on ") {
-                    let address: String = rest.chars().take_while(|c| !matches!(c, '"' | ',' | ' ')).collect();
-                    let _ = found.send(address);
-                }
-            }
-        });
-        let address = url.recv_timeout(Duration::from_secs(30));
-        let address = address.unwrap_or_else(|_| {
-            let _ = process.kill();
-            panic!("{version:?} does not say where it listens")
-        });
-        Self { url: Url::parse(&format!("http://{address}")).unwrap(), process, _folder: folder }
+        let (process, url) = serve(version, folder.path());
+        Self { url, version, process, folder }
     }
+}
+
+/// Starts it with the configuration in a folder, and waits until it says where it listens.
+fn serve(version: Version, folder: &Path) -> (Child, Url) {
+    let mut command = Command::new(program(version));
+    command.arg("serve").arg(folder.join("config.yml")).env("OTEL_TRACES_EXPORTER", "none");
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap_or_else(|error| {
+        panic!("{} does not start ({error}): apt-get install docker-registry", program(version).display())
+    });
+    let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let (found, url) = mpsc::channel();
+    // Reads on to the end, so that the registry never waits for its log to be read.
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                let address: String = rest.chars().take_while(|c| !matches!(c, '"' | ',' | ' ')).collect();
+                let _ = found.send(address);
+            }
+        }
+    });
+    let address = url.recv_timeout(Duration::from_secs(30));
+    let address = address.unwrap_or_else(|_| {
+        let _ = process.kill();
+        panic!("{version:?} does not say where it listens")
+    });
+    (process, Url::parse(&format!("http://{address}")).unwrap())
 }
 
 impl Drop for Distribution {

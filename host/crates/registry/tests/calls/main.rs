@@ -10,6 +10,7 @@ mod copies;
 mod corners;
 mod credentials;
 mod distribution;
+mod garbage;
 mod images;
 mod limits;
 mod redirects;

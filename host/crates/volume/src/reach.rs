@@ -1,0 +1,147 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use cache_registry_core::parse_digest;
+use serde_json::Value;
+
+/// A digest in text, `sha256:…`.
+pub(crate) type Digest = String;
+
+/// What a manifest says of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Those that it needs: the images of an index, and whatever else it names.
+    pub(crate) needs: BTreeSet<Digest>,
+    /// The one that it is about: of a signature, what it signs.
+    pub(crate) subject: Option<Digest>,
+}
+
+impl Named {
+    /// Reads a manifest of any type. Whatever is called `digest` in it is named by it, wherever it stands: a type of
+    /// tomorrow must lose nothing for being unknown today. `None` for what is no JSON.
+    pub(crate) fn read(manifest: &[u8]) -> Option<Self> {
+        let mut document: Value = serde_json::from_slice(manifest).ok()?;
+        let subject = document.get_mut("subject").map(Value::take).unwrap_or_default();
+        let mut named = Self { needs: BTreeSet::new(), subject: digest(&subject["digest"]) };
+        let mut values = vec![&document];
+        while let Some(value) = values.pop() {
+            match value {
+                Value::Object(fields) => {
+                    named.needs.extend(fields.get("digest").and_then(digest));
+                    values.extend(fields.values());
+                }
+                Value::Array(items) => values.extend(items),
+                _ => {}
+            }
+        }
+        Some(named)
+    }
+}
+
+fn digest(value: &Value) -> Option<Digest> {
+    value.as_str().and_then(|text| parse_digest(text).ok()).map(|digest| digest.to_string())
+}
+
+/// The manifests of a repository that are reached from its tags: what a tag names, what that needs, and what is about
+/// something that is reached.
+pub(crate) fn reached(tagged: &BTreeSet<Digest>, manifests: &BTreeMap<Digest, Named>) -> BTreeSet<Digest> {
+    let mut about: BTreeMap<&Digest, Vec<&Digest>> = BTreeMap::new();
+    for (digest, named) in manifests {
+        if let Some(subject) = &named.subject {
+            about.entry(subject).or_default().push(digest);
+        }
+    }
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<&Digest> = tagged.iter().collect();
+    while let Some(digest) = next.pop() {
+        if reached.insert(digest.clone()) {
+            next.extend(manifests.get(digest).into_iter().flat_map(|named| &named.needs));
+            next.extend(about.get(digest).into_iter().flatten());
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
+    fn of(number: u8) -> Digest {
+        format!("sha256:{number:064x}")
+    }
+
+    fn set(numbers: &[u8]) -> BTreeSet<Digest> {
+        numbers.iter().map(|number| of(*number)).collect()
+    }
+
+    fn manifests(all: &[(u8, &[u8], Option<u8>)]) -> BTreeMap<Digest, Named> {
+        let named = |needs: &[u8], subject: &Option<u8>| Named { needs: set(needs), subject: subject.map(of) };
+        all.iter().map(|(digest, needs, subject)| (of(*digest), named(needs, subject))).collect()
+    }
+
+    #[test]
+    fn what_a_tag_reaches_stays() {
+        let manifests = manifests(&[
+            (1, &[2, 3], None),
+            (2, &[4], None),
+            (3, &[9], None),
+            (4, &[], None),
+            // Of a tag that moved away, with a child that the other has too.
+            (5, &[3, 6], None),
+            (6, &[], None),
+            // A signature of the first, and one of the moved one.
+            (7, &[], Some(1)),
+            (8, &[], Some(5)),
+        ]);
+        assert_eq!(reached(&set(&[1]), &manifests), set(&[1, 2, 3, 4, 7, 9]));
+        assert_eq!(reached(&set(&[]), &manifests), set(&[]));
+    }
+
+    #[test]
+    fn a_tagged_signature_does_not_keep_what_it_signs() {
+        assert_eq!(reached(&set(&[2]), &manifests(&[(1, &[], None), (2, &[], Some(1))])), set(&[2]));
+    }
+
+    #[test]
+    fn a_manifest_names_whatever_it_calls_a_digest() {
+        let manifest = format!(
+            r#"{{"config":{{"digest":"{}"}},"layers":[{{"digest":"{}"}}],"subject":{{"digest":"{}"}},
+            "manifests":[{{"digest":"{}"}},{{"digest":"../../etc"}}],"new":{{"deep":[[{{"digest":"{}"}}]]}}}}"#,
+            of(1),
+            of(2),
+            of(3),
+            of(4),
+            of(5)
+        );
+        let named = Named::read(manifest.as_bytes()).unwrap();
+        assert_eq!(named, Named { needs: set(&[1, 2, 4, 5]), subject: Some(of(3)) });
+        assert_eq!(Named::read(b"\x1f\x8b"), None);
+        assert_eq!(Named::read(b"[]"), Some(Named::default()));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_needed_by_what_stays_goes(
+            tagged in btree_set(0_u8..12, 0..4),
+            edges in vec((btree_set(0_u8..12, 0..3), proptest::option::of(0_u8..12)), 12),
+        ) {
+            let named = |(needs, subject): &(BTreeSet<u8>, Option<u8>)| Named {
+                needs: needs.iter().map(|number| of(*number)).collect(),
+                subject: subject.map(of),
+            };
+            let manifests: BTreeMap<_, _> = (0..).map(of).zip(edges.iter().map(named)).collect();
+            let tagged = tagged.into_iter().map(of).collect();
+            let stays = reached(&tagged, &manifests);
+            prop_assert!(tagged.is_subset(&stays));
+            for (digest, named) in &manifests {
+                if stays.contains(digest) {
+                    prop_assert!(named.needs.is_subset(&stays));
+                } else {
+                    // And nothing stays for no reason.
+                    prop_assert!(named.subject.as_ref().is_none_or(|subject| !stays.contains(subject)));
+                }
+            }
+        }
+    }
+}
