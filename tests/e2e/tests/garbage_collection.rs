@@ -1,4 +1,4 @@
-//! Garbage collection on a cluster, with the chart's CronJob, and what becomes of pulls meanwhile.
+//! Garbage collection on a cluster, with the chart's `CronJob`, and what becomes of pulls meanwhile.
 
 use std::env;
 use std::fs;
@@ -111,10 +111,8 @@ async fn all_is_whole(cluster: &Cluster) -> Result<()> {
     cluster.upstream.off().await?;
     for node in [&cluster.a, &cluster.b] {
         until("the proxy to ask the registry again", LONGEST_LEFT_ALONE, async || {
-            Ok(node
-                .get(7439, IpVersion::V4, "/v2/docker.io/library/large/manifests/1.0")
-                .await
-                .map(|answer| (answer.status == 200).then_some(()))?)
+            let answer = node.get(7439, IpVersion::V4, "/v2/docker.io/library/large/manifests/1.0").await?;
+            Ok((answer.status == 200).then_some(()))
         })
         .await?;
         for kept in kept()? {
@@ -315,6 +313,9 @@ async fn wherever_a_run_is_killed_the_registry_is_back_within_a_minute(cluster: 
         ensure!(took < LONGEST_AWAY, "{moment:?}: {took:?}");
         all_is_whole(cluster).await.with_context(|| format!("killed when it was {moment:?}"))?;
     }
+    // The first three are at moments at which nobody but the controllers can do it.
+    let events = cluster.kubectl(&["get", "events", "--namespace", NAMESPACE]).await?;
+    ensure!(kills() < 3 || events.contains("RegistryPutBack"), "no Event tells of it: {events}");
     // And the next one starts clean.
     let last = Run::begin(cluster, "clean").await?.ended().await?;
     ensure!(last.is_ok(), "the run after them failed: {last:?}");
