@@ -25,7 +25,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Webhook(args) => Box::pin(webhook(args)).await,
         Command::Controllers(args) => controllers(args).await,
         Command::Proxy(args) => proxy(args).await,
-        Command::Gc(args) => Box::pin(gc(args)).await,
+        Command::Gc(args) => gc(args).await,
         Command::Volume(command) => volume(command),
         Command::Policy(command) => policy(command).await,
         Command::Crds => crds(),
@@ -133,7 +133,8 @@ async fn gc(args: args::Gc) -> anyhow::Result<()> {
         job: args.job,
         deadline: args.deadline,
     };
-    cache_registry_controllers::collect(client, config, shutdown).await?;
+    // Boxed, as the controllers are above.
+    Box::pin(cache_registry_controllers::collect(client, config, shutdown)).await?;
     Ok(())
 }
 

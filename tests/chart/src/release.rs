@@ -4,7 +4,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {
     objects: Vec<Value>,
-    /// What is in ConfigMaps for a run of `gc` to create.
+    /// What is in a `ConfigMap` for a run of `gc` to create.
     jobs: Vec<Value>,
 }
 

@@ -1,7 +1,6 @@
-//! Garbage collection on a cluster, with the chart's CronJob, and what becomes of pulls meanwhile.
+//! Garbage collection on a cluster, with the chart's `CronJob`, and what becomes of pulls meanwhile.
 
 use std::env;
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,10 +110,8 @@ async fn all_is_whole(cluster: &Cluster) -> Result<()> {
     cluster.upstream.off().await?;
     for node in [&cluster.a, &cluster.b] {
         until("the proxy to ask the registry again", LONGEST_LEFT_ALONE, async || {
-            Ok(node
-                .get(7439, IpVersion::V4, "/v2/docker.io/library/large/manifests/1.0")
-                .await
-                .map(|answer| (answer.status == 200).then_some(()))?)
+            let answer = node.get(7439, IpVersion::V4, "/v2/docker.io/library/large/manifests/1.0").await?;
+            Ok((answer.status == 200).then_some(()))
         })
         .await?;
         for kept in kept()? {
@@ -173,13 +170,17 @@ async fn metrics(cluster: &Cluster) -> Result<String> {
     Ok(metrics)
 }
 
-/// Takes the tags of an image out of the registry, as the registry itself does when one is deleted.
+/// Deletes the `CachedImage`s of an image, and waits until its tags have left the registry.
 async fn forget(cluster: &Cluster, folder: &Path, kept: &Kept) -> Result<()> {
     for (tag, source) in kept.tags.iter().zip(kept.sources()) {
         let name = object_name(&source.parse()?);
         cluster.kubectl(&["delete", "cachedimage", &name]).await?;
         let repository = folder.join("docker/registry/v2/repositories/docker.io").join(kept.repository);
-        fs::remove_dir_all(repository.join("_manifests/tags").join(tag))?;
+        let tag = repository.join("_manifests/tags").join(tag);
+        until(format!("{source} to leave the registry"), Duration::from_secs(30), async || {
+            Ok((!tag.exists()).then_some(()))
+        })
+        .await?;
     }
     Ok(())
 }
@@ -315,6 +316,9 @@ async fn wherever_a_run_is_killed_the_registry_is_back_within_a_minute(cluster: 
         ensure!(took < LONGEST_AWAY, "{moment:?}: {took:?}");
         all_is_whole(cluster).await.with_context(|| format!("killed when it was {moment:?}"))?;
     }
+    // The first three are at moments at which nobody but the controllers can do it.
+    let events = cluster.kubectl(&["get", "events", "--namespace", NAMESPACE]).await?;
+    ensure!(kills() < 3 || events.contains("RegistryPutBack"), "no Event tells of it: {events}");
     // And the next one starts clean.
     let last = Run::begin(cluster, "clean").await?.ended().await?;
     ensure!(last.is_ok(), "the run after them failed: {last:?}");

@@ -182,6 +182,7 @@ pub async fn run(
         // The work was dropped with the block above: it has stopped before anyone else can begin it.
         metrics.leading(false);
         metrics.forget();
+        metrics.collection.forget();
         match ended {
             Ended::Lost => {}
             Ended::Shutdown => {

@@ -1,4 +1,4 @@
-//! The garbage collection: a CronJob, and the Job that its runs create.
+//! The garbage collection: a `CronJob`, and the Job that its runs create.
 
 use cache_registry_chart::{at, render};
 use serde_json::{Value, json};

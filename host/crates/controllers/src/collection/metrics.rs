@@ -56,6 +56,14 @@ impl CollectionMetrics {
         self.kept_blobs.set(count(report.kept_blobs));
     }
 
+    /// Whoever leads next tells.
+    pub(crate) fn forget(&self) {
+        let Self { under_way, ended, seconds, freed_bytes, freed_blobs, kept_bytes, kept_blobs, restored: _ } = self;
+        for gauge in [under_way, ended, seconds, freed_bytes, freed_blobs, kept_bytes, kept_blobs] {
+            gauge.set(0);
+        }
+    }
+
     pub(crate) fn restored(&self) {
         self.restored.inc();
     }

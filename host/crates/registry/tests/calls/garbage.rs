@@ -58,7 +58,7 @@ impl Shelf {
             let size = blob.bytes.len() as u64;
             self.0.push_blob(&blob.digest, size, Full::new(blob.bytes.clone())).await.unwrap();
         }
-        self.put(&image.root, &image.root.digest.to_string()).await;
+        self.put(&image.root, image.root.digest.as_ref()).await;
     }
 
     /// Pulls all that a reference leads to. Every digest is checked; the names of what is missing are returned.
@@ -116,7 +116,7 @@ async fn what_no_tag_reaches_is_freed_and_all_else_stays_whole(#[case] version: 
     multi.put(&both, "latest").await;
     let (inner, nested) = (index(&[&deep.root]), Shelf::of(&registry, "docker.io/library/multi/nested"));
     nested.put_image(&deep).await;
-    nested.put(&inner, &inner.digest.to_string()).await;
+    nested.put(&inner, inner.digest.as_ref()).await;
     nested.put(&index(&[&inner]), "1").await;
     let moved = Shelf::of(&registry, "docker.io/moved");
     for image in [&old, &new, &stale] {
@@ -131,7 +131,7 @@ async fn what_no_tag_reaches_is_freed_and_all_else_stays_whole(#[case] version: 
     // The old image, what was about it, and the one that never had a tag.
     assert_eq!(removed, Removed { manifests: 3, left_alone: 0 });
     let multi = Shelf::of(&registry, "docker.io/library/multi");
-    for reference in ["1.0", "latest", &signature.root.digest.to_string()] {
+    for reference in ["1.0", "latest", signature.root.digest.as_ref()] {
         assert_eq!(multi.missing(reference).await, Vec::<String>::new(), "{reference}");
     }
     assert_eq!(Shelf::of(&registry, "docker.io/library/multi/nested").missing("1").await, Vec::<String>::new());
