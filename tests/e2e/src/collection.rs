@@ -1,6 +1,7 @@
 //! Runs of a garbage collection on a cluster: begun by hand, watched, and cut.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -51,6 +52,8 @@ impl Moment {
 pub struct Run<'c> {
     cluster: &'c Cluster,
     name: String,
+    /// True once it was seen to have stopped the registry.
+    was_away: AtomicBool,
 }
 
 impl<'c> Run<'c> {
@@ -58,7 +61,7 @@ impl<'c> Run<'c> {
     pub async fn begin(cluster: &'c Cluster, name: &str) -> Result<Self> {
         let from = format!("--from=cronjob/{RELEASE}-gc");
         cluster.kubectl(&["create", "job", "--namespace", NAMESPACE, &from, name]).await?;
-        Ok(Self { cluster, name: name.to_owned() })
+        Ok(Self { cluster, name: name.to_owned(), was_away: AtomicBool::new(false) })
     }
 
     /// Waits until it has ended, and gives what its pod said last: of a run that succeeded nothing.
@@ -86,10 +89,8 @@ impl<'c> Run<'c> {
 
     /// Waits until it is this far, at least.
     pub async fn reaches(&self, moment: Moment) -> Result<()> {
-        let mut was_away = false;
         until(format!("{} to be {moment:?}", self.name), LONGEST, async || {
-            let now = self.moment(was_away).await?;
-            was_away |= now > Moment::Begun;
+            let now = self.now().await?;
             Ok((now >= moment && self.process().await.is_ok()).then_some(()))
         })
         .await
@@ -97,14 +98,11 @@ impl<'c> Run<'c> {
 
     /// How far it is now.
     pub async fn now(&self) -> Result<Moment> {
-        self.moment(false).await
-    }
-
-    async fn moment(&self, was_away: bool) -> Result<Moment> {
         let jobs: Api<Job> = Api::namespaced(self.cluster.client(), NAMESPACE);
         if !registry(self.cluster).await?.annotations().contains_key(COLLECTION_ANNOTATION) {
-            return Ok(if was_away { Moment::Back } else { Moment::Begun });
+            return Ok(if self.was_away.load(Ordering::Relaxed) { Moment::Back } else { Moment::Begun });
         }
+        self.was_away.store(true, Ordering::Relaxed);
         let Some(job) = jobs.get_opt(REMOVING).await? else { return Ok(Moment::Stopped) };
         let (spec, status) = (job.spec.unwrap_or_default(), job.status.unwrap_or_default());
         Ok(if status.succeeded == Some(1) || job.metadata.deletion_timestamp.is_some() {

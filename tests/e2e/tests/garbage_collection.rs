@@ -305,8 +305,9 @@ async fn wherever_a_run_is_killed_the_registry_is_back_within_a_minute(cluster: 
         if let Some(moment) = Moment::ALL.get(kill) {
             run.reaches(*moment).await?;
         } else {
-            run.reaches(Moment::Begun).await?;
-            tokio::time::sleep(undisturbed.mul_f64(fastrand::f64())).await;
+            // Not while it still waits for the Lease of the one before.
+            run.reaches(Moment::Stopped).await?;
+            tokio::time::sleep(undisturbed.mul_f64(fastrand::f64() / 2.0)).await;
         }
         let moment = run.now().await?;
         let killed = if kill % 2 == 0 { run.kill().await? } else { run.delete(true).await.is_ok() };
