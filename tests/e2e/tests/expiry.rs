@@ -77,7 +77,7 @@ async fn the_tag_of_an_unused_image_goes_and_its_sibling_stays_whole(bed: &mut B
     pulls_whole(bed, &published, "1.1").await?;
     let events: Api<Event> = Api::namespaced(bed.control_plane.client(), "default");
     let expired = events.list(&ListParams::default().fields("reason=Expired")).await?.items;
-    let message = expired.iter().filter_map(|event| event.message.as_deref()).next().context("no Event")?;
+    let message = expired.iter().find_map(|event| event.message.as_deref()).context("no Event")?;
     ensure!(message.starts_with("Nothing has used it"), "{message}");
     Ok(())
 }
@@ -110,7 +110,7 @@ fn pods(image: &CachedImage) -> i32 {
     used_by.map_or(-1, |used_by| used_by.count)
 }
 
-/// A Deployment without replicas, in the namespace `default`, once it has its ReplicaSet.
+/// A Deployment without replicas, in the namespace `default`, once it has its `ReplicaSet`.
 async fn deployed(bed: &Bed, name: &str, image: &str) -> Result<Api<Deployment>> {
     let deployments: Api<Deployment> = Api::namespaced(bed.control_plane.client(), "default");
     let labels = json!({ "app": name });
@@ -177,7 +177,7 @@ async fn an_image_with_a_delay_of_its_own_waits_and_is_used_again(bed: &mut Bed)
     says(bed, &published.source, "when it goes", |image| expires(image).then_some(())).await?;
     let columns = bed.kubectl(&["get", "cachedimages", "--no-headers"]).await?;
     let line = columns.lines().find(|line| line.contains("patient")).context("no line")?;
-    ensure!(line.contains("T") && line.contains("Z"), "no time of its end: {line}");
+    ensure!(line.contains('T') && line.contains('Z'), "no time of its end: {line}");
     bed.objects().create_pod("patient-1", "patient:1.0").await?;
     says(bed, &published.source, "that it is in use", |image| (!expires(image)).then_some(())).await?;
     // A changed delay holds at once.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 fn main() -> Result<ExitCode> {
     run(
-        Options { cache: CacheKind::Guarded, controllers: 2 },
+        Options { cache: CacheKind::Guarded, controllers: 2, ..Options::default() },
         tests![
             alerts_fire_for_their_faults_and_for_nothing_else,
             promtool_has_nothing_to_say_about_the_metrics_of_any_role,

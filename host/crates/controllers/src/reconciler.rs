@@ -437,10 +437,9 @@ impl<C: Copier> Reconciler<C> {
             return;
         }
         let line = match task {
-            Task::Copy => &mut self.copies,
+            Task::Copy | Task::Update => &mut self.copies,
             Task::Check => &mut self.checks,
             Task::Ask => &mut self.asks,
-            Task::Update => &mut self.copies,
         };
         match task {
             Task::Copy => tracked.standing = Standing::Waiting,
@@ -600,7 +599,7 @@ impl<C: Copier> Reconciler<C> {
                 self.update(&name, uid.as_deref(), |tracked, metrics| tracked.written(&status, outcome, metrics));
             }
             Done::Created { source, outcome } => self.created(source, outcome),
-            Done::Looked { due, outcome } => self.looked(due, outcome),
+            Done::Looked { due, outcome } => self.looked(due, &outcome),
             Done::Expired { name, uid, outcome } => self.expired(&name, uid.as_deref(), outcome),
             Done::TagRemoved { source, outcome } => self.tag_removed(&source, outcome),
             Done::Inventory(outcome) => self.inventory_taken(outcome),

@@ -36,14 +36,14 @@ impl<C: Copier> Reconciler<C> {
         });
     }
 
-    pub(super) fn looked(&mut self, due: BTreeSet<Name>, outcome: Result<HashSet<Reference>, SurveyError>) {
+    pub(super) fn looked(&mut self, due: BTreeSet<Name>, outcome: &Result<HashSet<Reference>, SurveyError>) {
         self.looking = false;
-        if let Err(error) = &outcome {
+        if let Err(error) = outcome {
             self.metrics.error("survey");
             tracing::warn!(%error, "what is in use can't be seen, so nothing is removed; trying on. May this ServiceAccount list pods and workloads?");
         }
         for name in due {
-            match &outcome {
+            match outcome {
                 Ok(in_use) if self.is_among(&name, in_use) => {
                     tracing::info!(image = %name, "it is in use, which the watches have not told yet; it stays");
                     self.postpone(&name);

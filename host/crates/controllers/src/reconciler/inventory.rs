@@ -9,6 +9,7 @@ use super::{Done, Due, Name, Reconciler};
 use crate::backoff::pause;
 use crate::copier::Copier;
 use crate::plan::{Failure, Standing};
+use crate::tracked::Tracked;
 
 /// How often all that the registry has is compared with what is known of.
 const INVENTORY_EVERY: Duration = Duration::from_hours(6);
@@ -61,8 +62,8 @@ impl<C: Copier> Reconciler<C> {
     pub(super) fn sample(&mut self) {
         self.timers.insert(Due::Sample, SAMPLE_EVERY);
         let cached = self.images.iter().filter(|(_, tracked)| matches!(tracked.standing, Standing::Cached { .. }));
-        let copied = |tracked: &super::Tracked| Some(tracked.image.status.as_ref()?.last_copied.as_ref()?.0);
-        let Some((name, tracked)) = cached.max_by_key(|(_, tracked)| copied(tracked)) else { return };
+        let copied_at = |tracked: &Tracked| Some(tracked.image.status.as_ref()?.last_copied.as_ref()?.0);
+        let Some((name, tracked)) = cached.max_by_key(|(_, tracked)| copied_at(tracked)) else { return };
         let (Some(source), name, uid) = (tracked.source.clone(), name.clone(), tracked.image.metadata.uid.clone())
         else {
             return;

@@ -45,7 +45,7 @@ impl Distribution {
 
     /// One that takes indexes of which not every image is there, as the chart has it. Version 2 takes none such.
     pub(crate) fn taking_sparse_indexes(version: Version) -> Self {
-        Self::with(version, "    indexes:\n      platforms: none\n")
+        Self::with(version, true, "    indexes:\n      platforms: none\n")
     }
 
     /// Stops it, does something with its root directory, runs `garbage-collect`, and starts it again, at another port.
@@ -75,7 +75,8 @@ impl Distribution {
         let more = more.replace("HTPASSWD", &htpasswd.display().to_string());
         // By default it refuses every manifest with a layer that is to be had from a URL alone.
         let text = format!(
-            "version: 0.1\nstorage:\n  delete:\n    enabled: {deletion}\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n\
+            "version: 0.1\nstorage:\n  delete:\n    enabled: {deletion}\n  filesystem:\n    rootdirectory: {}\n\
+             http:\n  addr: 127.0.0.1:0\n\
              validation:\n  manifests:\n    urls:\n      allow: [\"^https://\"]\n{more}",
             root.display()
         );

@@ -101,5 +101,5 @@ async fn an_upstream_that_asks_for_time_gets_it_from_all_images() {
             }
         }
     }
-    assert!(began.elapsed() >= Duration::from_secs(600), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_mins(10), "{:?}", began.elapsed());
 }
