@@ -1,7 +1,6 @@
 //! Garbage collection on a cluster, with the chart's `CronJob`, and what becomes of pulls meanwhile.
 
 use std::env;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -38,7 +37,7 @@ const LONGEST_KILL: Duration = Duration::from_mins(2);
 const COLLECTING: [&str; 4] = [
     "registry.persistence.enabled=true,registry.persistence.keep=false",
     "registry.garbageCollectionSchedule=0 3 * * 0,registry.garbageCollection.suspend=true",
-    "registry.garbageCollection.untaggedAfter=1ms",
+    "registry.garbageCollection.untaggedAfter=1ms,cachedImagesExpiryDelay=0",
     "log.format=text",
 ];
 
@@ -93,12 +92,12 @@ async fn cache(cluster: &Cluster, kept: &Kept) -> Result<()> {
     Ok(())
 }
 
+/// Has an image cached, and retained: no pod uses it.
 async fn ask_for(cluster: &Cluster, source: &str) -> Result<()> {
     let images = cluster.objects().cached_images();
     let name = object_name(&source.parse()?);
     if images.get_opt(&name).await?.is_none() {
-        let spec =
-            CachedImageSpec { source_image: source.to_owned(), ..serde_json::from_str(r#"{"sourceImage":""}"#)? };
+        let spec = CachedImageSpec { source_image: source.to_owned(), retain: true };
         images.create(&PostParams::default(), &CachedImage::new(&name, spec)).await?;
     }
     Ok(())
@@ -121,11 +120,16 @@ async fn all_is_whole(cluster: &Cluster) -> Result<()> {
     cluster.upstream.on().await
 }
 
+/// The whole life of an image: a pod, a copy, no pod any more, no tag any more, no blobs any more.
 async fn what_nothing_needs_is_freed_and_all_else_pulls_whole(cluster: &mut Cluster) -> Result<()> {
     let folder = filled(cluster).await?;
     let gone = Kept { image: Image::large(20_000_000, 2)?, repository: "library/gone", tags: &["1.0"] };
-    cache(cluster, &gone).await?;
-    forget(cluster, &folder, &gone).await?;
+    cluster.upstream.add(gone.repository, "1.0", &gone.image).await?;
+    cluster.objects().create_pod("gone", "gone:1.0").await?;
+    cluster.objects().cached("docker.io/library/gone:1.0").await?;
+    cluster.objects().delete_pod("gone").await?;
+    let tag = folder.join("docker/registry/v2/repositories/docker.io/library/gone/_manifests/tags/1.0");
+    until("the tag to leave the registry", Duration::from_secs(30), async || Ok((!tag.exists()).then_some(()))).await?;
     let before = measure(&folder)?;
 
     let run = Run::begin(cluster, "first").await?;
@@ -168,21 +172,6 @@ async fn metrics(cluster: &Cluster) -> Result<String> {
         metrics += &cluster.kubectl(&["get", "--raw", &path]).await?;
     }
     Ok(metrics)
-}
-
-/// Deletes the `CachedImage`s of an image, and waits until its tags have left the registry.
-async fn forget(cluster: &Cluster, folder: &Path, kept: &Kept) -> Result<()> {
-    for (tag, source) in kept.tags.iter().zip(kept.sources()) {
-        let name = object_name(&source.parse()?);
-        cluster.kubectl(&["delete", "cachedimage", &name]).await?;
-        let repository = folder.join("docker/registry/v2/repositories/docker.io").join(kept.repository);
-        let tag = repository.join("_manifests/tags").join(tag);
-        until(format!("{source} to leave the registry"), Duration::from_secs(30), async || {
-            Ok((!tag.exists()).then_some(()))
-        })
-        .await?;
-    }
-    Ok(())
 }
 
 async fn no_pull_fails_during_a_run_and_copies_wait_for_its_end(cluster: &mut Cluster) -> Result<()> {
