@@ -28,7 +28,8 @@ use crate::executable::Executable;
 use crate::layout::{About, Layout};
 
 /// What the files of the image may take together: a node pulls them before it pulls anything through them.
-const LARGEST: u64 = 40 << 20;
+/// 40 MiB are aimed at; since the controllers read workloads and Jobs, it is 43.3.
+const LARGEST: u64 = 44 << 20;
 
 /// Packs cache-registry into an OCI image.
 #[derive(Debug, Parser)]
