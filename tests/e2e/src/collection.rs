@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cache_registry_api::labels::COLLECTION_ANNOTATION;
 use cache_registry_bed::cluster::Cluster;
 use cache_registry_bed::until;
@@ -164,6 +164,7 @@ pub async fn registry(cluster: &Cluster) -> Result<StatefulSet> {
 pub async fn restored(cluster: &Cluster) -> Result<Duration> {
     let began = Instant::now();
     let jobs: Api<Job> = Api::namespaced(cluster.client(), NAMESPACE);
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), NAMESPACE);
     until("the registry to be back", LONGEST, async || {
         let registry = registry(cluster).await?;
         ensure!(!registry.annotations().contains_key(COLLECTION_ANNOTATION), "the record is still there");
@@ -171,6 +172,13 @@ pub async fn restored(cluster: &Cluster) -> Result<Duration> {
         ensure!(status.observed_generation == registry.metadata.generation, "its controller has not seen it");
         ensure!(spec.replicas == Some(1) && status.ready_replicas == Some(1), "{:?} are ready", status.ready_replicas);
         ensure!(jobs.get_opt(REMOVING).await?.is_none(), "the Job is still there");
+        // A pod that is ending counts as ready until it has ended, and only then is there another one.
+        let pods = pods.list(&ListParams::default().labels("app.kubernetes.io/component=registry")).await?.items;
+        let [pod] = pods.as_slice() else { bail!("{} pods of the registry", pods.len()) };
+        ensure!(pod.metadata.deletion_timestamp.is_none(), "its pod is ending");
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let is_ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        ensure!(is_ready, "its pod is not ready");
         Ok(Some(()))
     })
     .await?;

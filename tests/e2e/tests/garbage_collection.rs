@@ -107,9 +107,13 @@ async fn ask_for(cluster: &Cluster, source: &str) -> Result<()> {
 /// time that did not answer.
 async fn all_is_whole(cluster: &Cluster) -> Result<()> {
     cluster.upstream.off().await?;
+    let [_, large] = kept()?;
+    let layer = large.image.blobs.last().context("no layer")?;
+    // A blob, since a proxy may have a manifest in memory.
+    let path = format!("/v2/docker.io/{}/blobs/{}", large.repository, layer.digest);
     for node in [&cluster.a, &cluster.b] {
         until("the proxy to ask the registry again", LONGEST_LEFT_ALONE, async || {
-            let answer = node.get(7439, IpVersion::V4, "/v2/docker.io/library/large/manifests/1.0").await?;
+            let answer = node.get(7439, IpVersion::V4, &path).await?;
             Ok((answer.status == 200).then_some(()))
         })
         .await?;
