@@ -93,17 +93,19 @@ async fn a_new_certificate_fails_no_admission(cluster: &mut Cluster) -> Result<(
         renewed.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
-    let admissions = async {
-        let mut admitted = 0;
-        while !renewed.load(Ordering::Relaxed) {
-            rewritten(cluster).await.with_context(|| format!("after {admitted} pods that were rewritten"))?;
-            admitted += 1;
-        }
-        anyhow::Ok(admitted)
-    };
-    let ((), admitted) = tokio::try_join!(renewal, admissions)?;
+    let ((), admitted) = tokio::try_join!(renewal, admissions(cluster, &renewed))?;
     note!("{admitted} pods were rewritten while the certificate was replaced");
     Ok(())
+}
+
+/// Offers pods one after the other until it is over; each is rewritten. Gives their number.
+async fn admissions(cluster: &Cluster, over: &AtomicBool) -> Result<usize> {
+    let mut admitted = 0;
+    while !over.load(Ordering::Relaxed) {
+        rewritten(cluster).await.with_context(|| format!("after {admitted} pods that were rewritten"))?;
+        admitted += 1;
+    }
+    Ok(admitted)
 }
 
 /// Offers a pod to the API server, which asks the webhook about it; an answer that it does not get leaves the pod alone.
@@ -176,20 +178,11 @@ async fn an_upgrade_fails_no_pull_and_no_admission(cluster: &mut Cluster) -> Res
         upgraded.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
-    let over = || upgraded.load(Ordering::Relaxed);
-    let admissions = async {
-        let mut admitted = 0;
-        while !over() {
-            rewritten(cluster).await.with_context(|| format!("after {admitted} pods that were rewritten"))?;
-            admitted += 1;
-        }
-        anyhow::Ok(admitted)
-    };
     let pulls = async |node: &Node| {
         let (repository, tag) = BUSYBOX.rsplit_once(':').context("no tag")?;
         let path = format!("/v2/{repository}/manifests/{tag}");
         let mut pulled = 0;
-        while !over() {
+        while !upgraded.load(Ordering::Relaxed) {
             // A connection for each, which is what a proxy that goes away could lose.
             let answer = node.get(7439, IpVersion::V4, &path).await;
             let answer = answer.with_context(|| format!("{} after {pulled} pulls", node.name()))?;
@@ -198,7 +191,8 @@ async fn an_upgrade_fails_no_pull_and_no_admission(cluster: &mut Cluster) -> Res
         }
         anyhow::Ok(pulled)
     };
-    let ((), admitted, a, b) = tokio::try_join!(upgrade, admissions, pulls(&cluster.a), pulls(&cluster.b))?;
+    let ((), admitted, a, b) =
+        tokio::try_join!(upgrade, admissions(cluster, &upgraded), pulls(&cluster.a), pulls(&cluster.b))?;
     let after = pods_of_the_release(cluster).await?;
     let old = |pod: &&String| after.contains(pod) && !pod.contains("-registry-registry-");
     ensure!(!before.iter().any(|pod| old(&pod)), "not all pods were replaced: {before:?}, {after:?}");

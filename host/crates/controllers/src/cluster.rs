@@ -3,37 +3,34 @@ use std::sync::Arc;
 use cache_registry_api::{CachedImage, CachedImageSpec, CachedImageStatus};
 use cache_registry_core::{Reason, Reference, object_name};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
-use kube_runtime::events::{Event, EventType, Recorder, Reporter};
+use kube_runtime::events::{Event, EventType};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::FIELD_MANAGER;
+use crate::events::Events;
 use crate::lease::bounded;
 use crate::plan::reason;
+use crate::{FIELD_MANAGER, created_by_us};
 
 /// At most so many writes are on their way to the API server: a new leader must not flood it.
 const WRITES_AT_ONCE: usize = 8;
-
-/// The longest note that an Event may have, in bytes.
-const LONGEST_NOTE: usize = 1024;
 
 /// What is written to the API server.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     images: Api<CachedImage>,
-    recorder: Recorder,
+    events: Events,
     writes: Arc<Semaphore>,
 }
 
 impl Cluster {
     /// `identity` is named as the reporter of Events.
     pub(crate) fn new(client: Client, identity: String) -> Self {
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity) };
         Self {
             images: Api::all(client.clone()),
-            recorder: Recorder::new(client, reporter),
+            events: Events::new(client, identity),
             writes: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
         }
     }
@@ -42,9 +39,8 @@ impl Cluster {
     pub(crate) async fn create(&self, source: &Reference) -> Result<(), kube::Error> {
         let spec = CachedImageSpec { source_image: source.to_string(), retain: false };
         let image = CachedImage::new(&object_name(source), spec);
-        let by = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let _turn = self.writes.acquire().await;
-        match bounded(self.images.create(&by, &image)).await {
+        match bounded(self.images.create(&created_by_us(), &image)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
             Err(error) => Err(error),
@@ -68,7 +64,7 @@ impl Cluster {
         let by = PatchParams::apply(FIELD_MANAGER).force();
         let written = bounded(self.images.patch_status(&image.name_any(), &by, &Patch::Apply(&patch))).await?;
         if let Some(event) = event(image.status.as_ref(), status) {
-            self.tell(&written, &event).await;
+            self.events.tell(&written.object_ref(&()), event).await;
         }
         Ok(written)
     }
@@ -81,18 +77,11 @@ impl Cluster {
         let as_it_was = DeleteParams::default().preconditions(Preconditions { uid, resource_version });
         match bounded(self.images.delete(&image.name_any(), &as_it_was)).await {
             Ok(_) => {
-                self.tell(image, &end(image)).await;
+                self.events.tell(&image.object_ref(&()), end(image)).await;
                 Ok(())
             }
             Err(kube::Error::Api(refusal)) if refusal.code == 404 => Ok(()),
             Err(error) => Err(error),
-        }
-    }
-
-    /// The status says it all; an Event is a courtesy.
-    async fn tell(&self, image: &CachedImage, event: &Event) {
-        if let Err(error) = bounded(self.recorder.publish(event, &image.object_ref(&()))).await {
-            tracing::debug!(image = image.name_any(), %error, "the Event could not be published");
         }
     }
 }
@@ -121,13 +110,8 @@ fn event(before: Option<&CachedImageStatus>, after: &CachedImageStatus) -> Optio
     Some(Event {
         type_: if expected { EventType::Normal } else { EventType::Warning },
         reason: ready.reason.clone(),
-        note: Some(shortened(&ready.message).to_owned()),
+        note: Some(ready.message.clone()),
         action: "Cache".to_owned(),
         secondary: None,
     })
-}
-
-fn shortened(note: &str) -> &str {
-    let end = note.floor_char_boundary(LONGEST_NOTE);
-    note.get(..end).unwrap_or(note)
 }

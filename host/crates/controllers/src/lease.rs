@@ -17,11 +17,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::FIELD_MANAGER;
+use crate::{FIELD_MANAGER, created_by_us};
 
 /// The times of a [`Leadership`]; each must be well below the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,8 +178,7 @@ impl Leadership {
             Step::Create => {
                 let mut lease = self.lease("", spec);
                 lease.metadata.resource_version = None;
-                let by = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                bounded(self.leases.create(&by, &lease)).await
+                bounded(self.leases.create(&created_by_us(), &lease)).await
             }
             Step::Take => {
                 let seen = self.seen.as_ref().map(|seen| seen.resource_version.clone()).unwrap_or_default();

@@ -27,6 +27,7 @@ use cache_registry_registry::Connections;
 use cache_registry_runtime::{Readiness, Shutdown};
 use futures::future::OptionFuture;
 use futures::stream::{self, StreamExt as _};
+use kube::api::{PatchParams, PostParams};
 use kube::{Api, Client};
 use kube_runtime::{WatchStreamExt as _, watcher};
 use url::Url;
@@ -35,6 +36,7 @@ mod backoff;
 mod cluster;
 mod collection;
 mod copier;
+mod events;
 mod freshness;
 mod index;
 mod lease;
@@ -47,6 +49,7 @@ mod pod_sources;
 mod reconciler;
 mod registry_access;
 mod retention;
+mod settled;
 mod survey;
 mod tracked;
 mod usage;
@@ -68,6 +71,16 @@ use workloads::Kind;
 
 /// Who writes, as the API server notes it beside every field.
 const FIELD_MANAGER: &str = "cache-registry";
+
+/// For a patch of ours.
+fn patched_by_us() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// For an object that we make.
+fn created_by_us() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
 
 /// The Lease of the replica that leads.
 const LEASE: &str = "cache-registry-controllers";

@@ -284,21 +284,18 @@ impl<C: Copier> Reconciler<C> {
     fn decide(&self, name: &Name) -> Option<Action> {
         let tracked = self.images.get(name)?;
         let now = Now::read();
+        let source = tracked.source.as_ref();
+        let originals = source.into_iter().flat_map(|source| self.usage.originals(source));
         let facts = Facts {
             standing: &tracked.standing,
-            used_by: tracked.source.as_ref().and_then(|source| self.usage.used_by(source, &tracked.originals)),
-            used: tracked.source.as_ref().map_or(Use::Unknown, |source| self.usage.of(source, &tracked.originals)),
-            originals: tracked
-                .source
-                .iter()
-                .flat_map(|source| self.usage.originals(source))
-                .map(str::to_owned)
-                .collect(),
+            used_by: source.and_then(|source| self.usage.used_by(source, &tracked.originals)),
+            used: source.map_or(Use::Unknown, |source| self.usage.of(source, &tracked.originals)),
+            originals: originals.map(str::to_owned).collect(),
             expiry_delay: self.expiry_delay,
             may_expire: !tracked.expiring && tracked.expire_after.is_none_or(|after| after <= now.instant),
             freshness: &tracked.freshness,
             update_interval: self.update_interval,
-            quiet_until: tracked.source.as_ref().and_then(|source| self.quiet.get(source.registry())).copied(),
+            quiet_until: source.and_then(|source| self.quiet.get(source.registry())).copied(),
         };
         Some(plan(&tracked.image, now, &facts))
     }
@@ -361,15 +358,19 @@ impl<C: Copier> Reconciler<C> {
         self.next_in_line(task);
     }
 
-    /// Notes something about an image, and goes on from there. One that was deleted meanwhile, and may have been created
-    /// anew under its name, is none of the news' business.
+    /// Notes something about an image, and goes on from there.
     fn update(&mut self, name: &Name, uid: Option<&str>, note: impl FnOnce(&mut Tracked, &Metrics)) {
-        if let Some(tracked) = self.images.get_mut(name).filter(|tracked| tracked.image.metadata.uid.as_deref() == uid)
-        {
+        if let Some(tracked) = concerned(&mut self.images, name, uid) {
             note(tracked, &self.metrics);
             self.touch(name);
         }
     }
+}
+
+/// The image that news are about. One that was deleted meanwhile, and may have been created anew under its name, is none
+/// of their business.
+fn concerned<'a>(images: &'a mut HashMap<Name, Tracked>, name: &Name, uid: Option<&str>) -> Option<&'a mut Tracked> {
+    images.get_mut(name).filter(|tracked| tracked.image.metadata.uid.as_deref() == uid)
 }
 
 fn set_timer(timers: &mut DelayQueue<Due>, name: &Name, tracked: &mut Tracked, at: Option<Instant>) {

@@ -24,16 +24,17 @@ use cache_registry_registry::Connections;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::{Api, Client};
 use kube_runtime::WatchStreamExt as _;
 use kube_runtime::watcher::watch_object;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::FIELD_MANAGER;
 use crate::lease::bounded;
+use crate::patched_by_us;
 use crate::plan::Failure;
+use crate::settled::settled;
 
 /// Keeps the Secret whole, and the connections in possession of what it says.
 pub(crate) struct RegistryAccess {
@@ -123,8 +124,7 @@ impl RegistryAccess {
         let resource_version = secret.metadata.resource_version;
         let metadata = ObjectMeta { resource_version, ..ObjectMeta::default() };
         let patch = Secret { metadata, data: Some(lacking), ..Secret::default() };
-        let by = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        match bounded(place.secrets.patch(&place.name, &by, &Patch::Merge(&patch))).await {
+        match bounded(place.secrets.patch(&place.name, &patched_by_us(), &Patch::Merge(&patch))).await {
             Ok(_) => tracing::info!(secret = place.name, keys, "made credentials of the registry that were lacking"),
             // Whoever changed it meanwhile is heard of next.
             Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -163,12 +163,9 @@ impl Place {
 impl Access {
     /// Returns when the registry can be called; or why it can't. It is waited for while the Secret is being read.
     pub(crate) async fn granted(&self) -> Result<(), Failure> {
-        const LONGEST: Duration = Duration::from_secs(10);
-        let mut standing = self.0.clone();
-        let settled = timeout(LONGEST, standing.wait_for(|standing| *standing != Standing::Unknown)).await;
-        let problem = match settled.ok().and_then(Result::ok).as_deref() {
+        let problem = match settled(&self.0, &Standing::Unknown).await {
             Some(Standing::Known) => return Ok(()),
-            Some(Standing::Missing(problem)) => problem.clone(),
+            Some(Standing::Missing(problem)) => problem,
             _ => "the registry's credentials were not read yet: is the API server up?".to_owned(),
         };
         Err(Failure { reason: Reason::RegistryUnreachable, message: problem, retry_after: None })

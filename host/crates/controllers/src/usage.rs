@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::iter;
 use std::sync::Arc;
 
 use cache_registry_api::{LONGEST_SAMPLE, UsedBy};
@@ -75,7 +76,11 @@ impl Usage {
 
     /// Whether an image is in use, of which pods or workloads may also ask for one of its `originals`.
     pub(crate) fn of(&self, source: &Reference, originals: &[Reference]) -> Use {
-        let is_used = self.has_pods(source) || self.workloads_of(source, originals).next().is_some();
+        let has_workloads = || {
+            let mut images = iter::once(source).chain(originals);
+            images.any(|image| self.workloads.values().any(|index| index.users(image).is_some()))
+        };
+        let is_used = self.has_pods(source) || has_workloads();
         let sees_all = self.pods.is_complete() && self.workloads.values().all(Index::is_complete);
         match (is_used, sees_all) {
             (true, _) => Use::Used,
@@ -99,7 +104,7 @@ impl Usage {
 
     fn workloads_of(&self, source: &Reference, originals: &[Reference]) -> impl Iterator<Item = String> {
         let users = self.workloads.iter().flat_map(move |(kind, index)| {
-            let images = std::iter::once(source).chain(originals);
+            let images = iter::once(source).chain(originals);
             images.filter_map(|image| index.users(image)).flatten().map(move |user| format!("{kind:?}/{user}"))
         });
         users.collect::<BTreeSet<_>>().into_iter()

@@ -22,16 +22,16 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 use kube_runtime::{WatchStreamExt as _, watcher};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::FIELD_MANAGER;
 use crate::lease::bounded;
 use crate::metrics::Metrics;
+use crate::patched_by_us;
 
 mod issue;
 mod plan;
@@ -176,8 +176,7 @@ impl Keeper {
             names.map(|name| json!({ "name": name, "clientConfig": { "caBundle": bundle } })).collect();
         // By the webhooks' names, and with nothing else that a release says about them.
         let patch = Patch::Strategic(json!({ "webhooks": webhooks }));
-        let by = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        bounded(self.configurations.patch(&self.wanted.configuration, &by, &patch)).await.map(drop)
+        bounded(self.configurations.patch(&self.wanted.configuration, &patched_by_us(), &patch)).await.map(drop)
     }
 
     /// Writes the Secret, unless somebody else has since it was read.
@@ -187,8 +186,7 @@ impl Keeper {
             "metadata": { "resourceVersion": seen.resource_version() },
             "data": { AUTHORITIES: bytes(authorities), CERTIFICATE: bytes(certificate), KEY: bytes(key) },
         }));
-        let by = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        bounded(self.secrets.patch(&self.wanted.secret, &by, &patch)).await.map(drop)
+        bounded(self.secrets.patch(&self.wanted.secret, &patched_by_us(), &patch)).await.map(drop)
     }
 }
 

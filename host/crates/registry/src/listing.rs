@@ -1,13 +1,9 @@
-use std::sync::Arc;
-
 use http::header::LINK;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::exchange::{Ask, Payload};
-use crate::token::Access;
 use crate::{Connections, Error, Repository};
 
 /// Names in one answer: distribution gives no more unless it is told to.
@@ -53,17 +49,7 @@ impl Repository {
             if let Some(last) = all.last() {
                 url.query_pairs_mut().append_pair("last", last);
             }
-            let ask = Ask {
-                method: Method::GET,
-                url,
-                headers: HeaderMap::new(),
-                repository: Arc::clone(&self.name),
-                within: endpoint.waits.first_byte,
-                is_content_addressed: false,
-                is_for_token: false,
-            };
-            let need = self.need(endpoint, Access::Pull);
-            let answer = endpoint.send(self.connections.tokens(), &need, ask, Payload::Empty).await?;
+            let answer = self.pull(endpoint, Method::GET, url, HeaderMap::new(), false).await?;
             let (parts, body) = answer.response.into_parts();
             let page = serde_json::from_slice(&body.whole(LARGEST_PAGE).await?);
             let page = names(page.map_err(|error| answer.asked.garbled(format_args!("no list of names: {error}")))?);

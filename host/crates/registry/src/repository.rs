@@ -165,15 +165,21 @@ impl Repository {
         if let Some(range) = &options.range {
             headers.insert(RANGE, range.clone());
         }
-        let ask = Ask {
-            method,
-            url: self.url(endpoint, &[kind, &reference]),
-            headers,
-            repository: Arc::clone(&self.name),
-            within: endpoint.waits.first_byte,
-            is_content_addressed: parse_digest(&reference).is_ok(),
-            is_for_token: false,
-        };
+        let url = self.url(endpoint, &[kind, &reference]);
+        self.pull(endpoint, method, url, headers, parse_digest(&reference).is_ok()).await
+    }
+
+    /// A read at a URL of this repository.
+    pub(crate) async fn pull(
+        &self,
+        endpoint: &Endpoint,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        is_content_addressed: bool,
+    ) -> Result<Answer, Error> {
+        let (repository, within) = (Arc::clone(&self.name), endpoint.waits.first_byte);
+        let ask = Ask { method, url, headers, repository, within, is_content_addressed, is_for_token: false };
         endpoint.send(self.connections.tokens(), &self.need(endpoint, Access::Pull), ask, Payload::Empty).await
     }
 

@@ -8,16 +8,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, Preconditions};
 use kube::{Api, Client, Resource as _, ResourceExt};
-use kube_runtime::events::{Event, EventType, Recorder, Reporter};
+use kube_runtime::events::{Event, EventType};
 use serde_json::{Value, json};
 
 use super::job;
 use super::name_of;
 use super::step::{Observed, Step};
-use crate::FIELD_MANAGER;
+use crate::events::Events;
 use crate::lease::bounded;
+use crate::{created_by_us, patched_by_us};
 
 /// The label that Kubernetes gives the pods of a Job.
 const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
@@ -27,7 +28,7 @@ pub(crate) struct Objects {
     stateful_sets: Api<StatefulSet>,
     jobs: Api<Job>,
     pods: Api<Pod>,
-    recorder: Recorder,
+    events: Events,
     name: String,
 }
 
@@ -55,12 +56,11 @@ pub(crate) struct Means {
 impl Objects {
     /// `stateful_set` is the registry's; `identity` is named as the reporter of Events.
     pub(crate) fn new(client: Client, namespace: &str, stateful_set: &str, identity: &str) -> Self {
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity.to_owned()) };
         Self {
             stateful_sets: Api::namespaced(client.clone(), namespace),
             jobs: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client.clone(), namespace),
-            recorder: Recorder::new(client, reporter),
+            events: Events::new(client, identity.to_owned()),
             name: stateful_set.to_owned(),
         }
     }
@@ -115,14 +115,11 @@ impl Objects {
                 }
                 self.scale(seen, seen.observed.wanted(), &annotations).await
             }
-            Step::CreateJob => {
-                let by = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                bounded(self.jobs.create(&by, &self.job(seen, means))).await.map(drop)
-            }
+            Step::CreateJob => bounded(self.jobs.create(&created_by_us(), &self.job(seen, means))).await.map(drop),
             Step::StartJob => {
                 let version = seen.job.as_ref().and_then(ResourceExt::resource_version);
                 let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "suspend": false } });
-                bounded(self.jobs.patch(&name_of(&self.name), &by(), &Patch::Merge(patch))).await.map(drop)
+                bounded(self.jobs.patch(&name_of(&self.name), &patched_by_us(), &Patch::Merge(patch))).await.map(drop)
             }
             Step::DeleteJob => {
                 let uid = seen.job.as_ref().and_then(ResourceExt::uid);
@@ -144,7 +141,7 @@ impl Objects {
             "metadata": { "resourceVersion": seen.stateful_set.resource_version(), "annotations": annotations },
             "spec": { "replicas": replicas },
         }));
-        bounded(self.stateful_sets.patch(&self.name, &by(), &patch)).await.map(drop)
+        bounded(self.stateful_sets.patch(&self.name, &patched_by_us(), &patch)).await.map(drop)
     }
 
     fn job(&self, seen: &Sight, means: &Means) -> Job {
@@ -160,14 +157,11 @@ impl Objects {
         job
     }
 
-    /// Tells something of the registry by an Event, which is a courtesy.
+    /// Tells something of the registry by an Event.
     pub(crate) async fn tell(&self, seen: &Sight, type_: EventType, reason: &str, note: &str) {
-        let note: String = note.chars().take(1000).collect();
-        let action = "CollectGarbage".to_owned();
-        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
-        if let Err(error) = bounded(self.recorder.publish(&event, &seen.stateful_set.object_ref(&()))).await {
-            tracing::debug!(%error, "the Event could not be published");
-        }
+        let (reason, note, action) = (reason.to_owned(), Some(note.to_owned()), "CollectGarbage".to_owned());
+        let event = Event { type_, reason, note, action, secondary: None };
+        self.events.tell(&seen.stateful_set.object_ref(&()), event).await;
     }
 }
 
@@ -181,10 +175,6 @@ impl Sight {
     pub(crate) fn report(&self) -> Option<CollectionReport> {
         self.stateful_set.annotations().get(LAST_COLLECTION_ANNOTATION).and_then(|text| CollectionReport::read(text))
     }
-}
-
-fn by() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 /// As an annotation has it.

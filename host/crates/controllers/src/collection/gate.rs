@@ -1,11 +1,9 @@
-use std::time::Duration;
-
 use cache_registry_api::CollectionRecord;
 use cache_registry_core::Reason;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::plan::Failure;
+use crate::settled::settled;
 
 /// Whether the registry may be written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +26,9 @@ impl Gate {
 
     /// Returns when the registry may be written to; or why it may not. It is waited for while that is being read.
     pub(crate) async fn granted(&self) -> Result<(), Failure> {
-        const LONGEST: Duration = Duration::from_secs(10);
-        let mut standing = self.0.clone();
-        let settled = timeout(LONGEST, standing.wait_for(|standing| *standing != Standing::Unknown)).await;
-        match settled.ok().and_then(Result::ok).as_deref() {
+        match settled(&self.0, &Standing::Unknown).await {
             Some(Standing::Open) => Ok(()),
-            Some(Standing::Collecting(record)) => Err(collecting(record)),
+            Some(Standing::Collecting(record)) => Err(collecting(&record)),
             _ => Err(failure(
                 "Whether the registry is collecting garbage was not read yet: is the API server up?".to_owned(),
             )),

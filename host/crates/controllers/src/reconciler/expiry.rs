@@ -4,7 +4,7 @@ use std::sync::Arc;
 use cache_registry_core::{Location, Reference};
 use tokio::time::Instant;
 
-use super::{Done, Due, Name, Reconciler};
+use super::{Done, Due, Name, Reconciler, concerned};
 use crate::backoff::{pause, write_pause};
 use crate::copier::Copier;
 use crate::plan::{Action, Failure};
@@ -82,7 +82,7 @@ impl<C: Copier> Reconciler<C> {
         let Err(error) = outcome else { return };
         self.metrics.error("expire");
         tracing::warn!(image = %name, %error, "it has expired and can't be deleted; trying on. May this ServiceAccount delete CachedImages?");
-        if self.images.get(name).is_some_and(|tracked| tracked.image.metadata.uid.as_deref() == uid) {
+        if concerned(&mut self.images, name, uid).is_some() {
             self.postpone(name);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cache_registry_core::{Location, Reference};
 use tokio::time::Instant;
 
-use super::{Done, Due, Name, Reconciler};
+use super::{Done, Due, Name, Reconciler, concerned};
 use crate::backoff::pause;
 use crate::copier::Copier;
 use crate::plan::{Failure, Standing};
@@ -77,7 +77,7 @@ impl<C: Copier> Reconciler<C> {
 
     /// A registry that does not answer has lost nothing.
     pub(super) fn sampled(&mut self, name: &Name, uid: Option<&str>, outcome: &Result<bool, Failure>) {
-        let tracked = self.images.get(name).filter(|tracked| tracked.image.metadata.uid.as_deref() == uid);
+        let tracked = concerned(&mut self.images, name, uid);
         let is_cached = tracked.is_some_and(|tracked| matches!(tracked.standing, Standing::Cached { .. }));
         if is_cached && matches!(outcome, Ok(false)) {
             self.doubt();

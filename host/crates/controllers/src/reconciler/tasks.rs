@@ -1,12 +1,13 @@
 use cache_registry_core::{Location, Reason};
 use kube::ResourceExt as _;
-use tokio::task::Id;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::{Done, Name, Reconciler};
 use crate::backoff::pause;
 use crate::copier::Copier;
 use crate::freshness::Freshness;
+use crate::line::Line;
 use crate::plan::{Failure, Standing, Task};
 use crate::tracked::Tracked;
 
@@ -19,16 +20,23 @@ impl<C: Copier> Reconciler<C> {
             return;
         }
         let line = match task {
-            Task::Copy | Task::Update => &mut self.copies,
-            Task::Check => &mut self.checks,
-            Task::Ask => &mut self.asks,
+            Task::Copy => {
+                tracked.standing = Standing::Waiting;
+                &mut self.copies
+            }
+            Task::Update => {
+                tracked.freshness = Freshness::Waiting;
+                &mut self.copies
+            }
+            Task::Check => {
+                tracked.standing = Standing::Checking;
+                &mut self.checks
+            }
+            Task::Ask => {
+                tracked.freshness = Freshness::Asking;
+                &mut self.asks
+            }
         };
-        match task {
-            Task::Copy => tracked.standing = Standing::Waiting,
-            Task::Check => tracked.standing = Standing::Checking,
-            Task::Ask => tracked.freshness = Freshness::Asking,
-            Task::Update => tracked.freshness = Freshness::Waiting,
-        }
         // What pods wait for goes before what some workload may want one day.
         let has_pods = tracked.source.as_ref().is_some_and(|source| self.usage.has_pods(source));
         line.join(name.clone(), has_pods);
@@ -57,13 +65,11 @@ impl<C: Copier> Reconciler<C> {
                 continue;
             }
             let (copier, uid, image) = (self.copier.clone(), tracked.image.uid(), name.clone());
-            let running = self.tasks.spawn(async move {
+            run(&mut self.tasks, &mut self.copies, tracked, async move {
                 let began = Instant::now();
                 let outcome = copier.copy(&source).await;
                 Done::Copied { task, name: image, uid, time: began.elapsed(), outcome }
             });
-            self.copies.started(running.id());
-            tracked.running = Some(running);
             self.settle(&name);
         }
         while let Some(name) = self.checks.next() {
@@ -71,24 +77,20 @@ impl<C: Copier> Reconciler<C> {
             let Some(tracked) = self.images.get_mut(&name).filter(waits) else { continue };
             let Some(source) = tracked.source.clone() else { continue };
             let (copier, uid) = (self.copier.clone(), tracked.image.uid());
-            let running = self.tasks.spawn(async move {
+            run(&mut self.tasks, &mut self.checks, tracked, async move {
                 let outcome = copier.find(&source).await;
                 Done::Checked { name, uid, outcome }
             });
-            self.checks.started(running.id());
-            tracked.running = Some(running);
         }
         while let Some(name) = self.asks.next() {
             let waits = |tracked: &&mut Tracked| tracked.freshness == Freshness::Asking && tracked.running.is_none();
             let Some(tracked) = self.images.get_mut(&name).filter(waits) else { continue };
             let Some(source) = tracked.source.clone() else { continue };
             let (copier, uid) = (self.copier.clone(), tracked.image.uid());
-            let running = self.tasks.spawn(async move {
+            run(&mut self.tasks, &mut self.asks, tracked, async move {
                 let outcome = copier.ask(&source).await;
                 Done::Asked { name, uid, outcome }
             });
-            self.asks.started(running.id());
-            tracked.running = Some(running);
         }
         let lines = [(Task::Copy, &self.copies), (Task::Check, &self.checks), (Task::Ask, &self.asks)];
         for (task, line) in lines {
@@ -111,4 +113,16 @@ impl<C: Copier> Reconciler<C> {
         let registry = source.registry().to_owned();
         self.quiet.entry(registry).and_modify(|known| *known = until.max(*known)).or_insert(until);
     }
+}
+
+/// Lets a task of an image run, out of the line in which it has waited.
+fn run(
+    tasks: &mut JoinSet<Done>,
+    line: &mut Line,
+    tracked: &mut Tracked,
+    task: impl Future<Output = Done> + Send + 'static,
+) {
+    let running = tasks.spawn(task);
+    line.started(running.id());
+    tracked.running = Some(running);
 }

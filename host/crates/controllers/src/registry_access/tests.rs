@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use url::Url;
 
 const SECRETS: &str = "/api/v1/namespaces/ns/secrets";
