@@ -23,7 +23,7 @@ set_by_link=(
 )
 ldflags="-s -w ${set_by_link[*]/#/-X }"
 
-key=$(cat build.sh {.,coredns,helm,oras}/go.{mod,sum} coredns/main.go | sha256sum | cut -c1-12)
+key=$(cat build.sh {.,cert-manager,coredns,helm,oras}/go.{mod,sum} {cert-manager,coredns}/main.go | sha256sum | cut -c1-12)
 bin=${CACHE_REGISTRY_CACHE:-$HOME/.cache/cache-registry}/tools-$key
 mkdir -p "$bin"
 
@@ -38,6 +38,7 @@ tools=(
   registry=github.com/distribution/distribution/v3/cmd/registry
   crane=github.com/google/go-containerregistry/cmd/crane
   oras=oras:oras.land/oras/cmd/oras
+  cert-manager=cert-manager:.
   containerd-shim-runc-v2=github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
   containerd=github.com/containerd/containerd/v2/cmd/containerd
   coredns=coredns:.
@@ -60,4 +61,13 @@ for tool in "${tools[@]}"; do
   mv "$bin/$name.part" "$bin/$name"
   echo "built $name in $((SECONDS - started)) s" >&2
 done
+
+# What cert-manager would have applied.
+if [ ! -f "$bin/cert-manager-crds.yaml" ]; then
+  go -C cert-manager mod download github.com/cert-manager/cert-manager >&2
+  for crd in "$(go -C cert-manager list -m -f '{{.Dir}}' github.com/cert-manager/cert-manager)"/deploy/crds/*.yaml; do
+    printf -- '---\n' && cat "$crd"
+  done >"$bin/cert-manager-crds.yaml.part"
+  mv "$bin/cert-manager-crds.yaml.part" "$bin/cert-manager-crds.yaml"
+fi
 echo "$bin"

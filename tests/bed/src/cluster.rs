@@ -17,6 +17,7 @@ mod node;
 mod pod_network;
 mod settings;
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,6 +57,7 @@ const LONGEST_START: Duration = Duration::from_mins(2);
 const LONGEST_HELM: Duration = Duration::from_mins(3);
 
 const SCHEDULER: u16 = 10259;
+const CERT_MANAGER: u16 = 9403;
 
 /// What kind of cluster.
 #[derive(Debug, Clone)]
@@ -196,6 +198,17 @@ impl Cluster {
         let mut command = Command::new(self.tools.path("helm"));
         command.env("KUBECONFIG", self.control_plane.kubeconfig()).args(arguments);
         output_within(LONGEST_HELM, &mut command, "").await
+    }
+
+    /// cert-manager: applies what it defines, and gives its controllers, which are not started yet.
+    pub async fn cert_manager(&self) -> Result<Part> {
+        let definitions = fs::read_to_string(self.tools.path("cert-manager-crds.yaml"))?;
+        self.apply(&definitions).await?;
+        let health = self.network.host(CERT_MANAGER);
+        let ready = Ready::Answers(health, "/readyz");
+        Ok(Part::new(self.folder(), "cert-manager", self.tools.path("cert-manager"), ready)
+            .args(["--health-address", &health.to_string()])
+            .env("KUBECONFIG", self.control_plane.kubeconfig()))
     }
 
     /// A Prometheus that reads metrics as its operator would let it for this `PodMonitor`, of the pods that it is told
