@@ -20,8 +20,8 @@ pub(crate) trait Copier: Send + Sync + 'static {
     /// The digest of what upstream means by the image's tag now.
     fn ask(&self, source: &Reference) -> impl Future<Output = Result<String, Failure>> + Send;
 
-    /// Whether the registry has anything under the image's tag.
-    fn has(&self, source: &Reference) -> impl Future<Output = Result<bool, Failure>> + Send;
+    /// Whether the registry has this digest under the image's tag.
+    fn has(&self, source: &Reference, digest: Option<&str>) -> impl Future<Output = Result<bool, Failure>> + Send;
 
     /// Takes the image's tag away from the registry, and nothing else.
     fn remove(&self, source: &Reference) -> impl Future<Output = Result<(), Failure>> + Send;
@@ -37,6 +37,13 @@ pub(crate) enum Found {
     Nothing,
     /// This digest; `None` from a registry that does not tell.
     Manifest(Option<String>),
+}
+
+impl Found {
+    /// True of this digest, as far as the registry tells.
+    pub(crate) fn is(&self, digest: Option<&str>) -> bool {
+        matches!(self, Self::Manifest(found) if found.is_none() || found.as_deref() == digest)
+    }
 }
 
 /// The real thing.
@@ -78,8 +85,8 @@ impl Copier for RegistryCopier {
         Ok(timeout(PATIENCE, repository.resolve(&tag)).await.map_err(late)??.to_string())
     }
 
-    async fn has(&self, source: &Reference) -> Result<bool, Failure> {
-        Ok(self.find(source).await? != Found::Nothing)
+    async fn has(&self, source: &Reference, digest: Option<&str>) -> Result<bool, Failure> {
+        Ok(self.find(source).await?.is(digest))
     }
 
     async fn remove(&self, source: &Reference) -> Result<(), Failure> {

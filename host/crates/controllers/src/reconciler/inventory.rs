@@ -58,7 +58,8 @@ impl<C: Copier> Reconciler<C> {
         self.timers.insert(Due::Inventory, INVENTORY_EVERY.mul_f64(0.9 + fastrand::f64() / 5.0));
     }
 
-    /// Asks about the image that was copied last: a backup that was restored lacks it if it lacks any.
+    /// Asks about the image that was copied last: a backup that was restored lacks it if it lacks any, or has what its tag
+    /// meant before.
     pub(super) fn sample(&mut self) {
         self.timers.insert(Due::Sample, SAMPLE_EVERY);
         let cached = self.images.iter().filter(|(_, tracked)| matches!(tracked.standing, Standing::Cached { .. }));
@@ -68,9 +69,10 @@ impl<C: Copier> Reconciler<C> {
         else {
             return;
         };
+        let told = tracked.image.status.as_ref().and_then(|status| status.digest.clone());
         let copier = self.copier.clone();
         self.tasks.spawn(async move {
-            let outcome = copier.has(&source).await;
+            let outcome = copier.has(&source, told.as_deref()).await;
             Done::Sampled { name, uid, outcome }
         });
     }

@@ -1,6 +1,7 @@
 //! What the registry has, compared with what is said about it.
 
 use super::*;
+use rstest::rstest;
 
 const DELAY: Duration = Duration::from_hours(1);
 
@@ -40,8 +41,12 @@ async fn an_image_that_was_just_removed_is_not_made_known_again() {
     world.rests(Duration::from_hours(20)).await;
 }
 
+/// Its volume was wiped, or it has what the tag meant in an older backup.
+#[rstest]
+#[case::wiped(Found::Nothing)]
+#[case::older(Found::Manifest(Some(digest("older"))))]
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_lost_what_it_had_is_found_out_soon_and_filled_again() {
+async fn a_registry_that_lost_what_it_had_is_found_out_soon_and_filled_again(#[case] sample: Found) {
     let mut world = World::that_expires_after(DELAY, &[], &[cached("a"), cached("b"), cached("c")]).await;
     for _ in 0..3 {
         let find = world.find().await;
@@ -49,9 +54,9 @@ async fn a_registry_that_lost_what_it_had_is_found_out_soon_and_filled_again() {
         find.answer(Ok(Found::Manifest(Some(digest(&name)))));
     }
     let began = Instant::now();
-    world.registry.lock().unwrap().is_wiped = true;
+    world.registry.lock().unwrap().sample = Some(sample.clone());
     for _ in 0..3 {
-        world.find().await.answer(Ok(Found::Nothing));
+        world.find().await.answer(Ok(sample.clone()));
     }
     let mut copies = vec![world.copy().await, world.copy().await];
     assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
