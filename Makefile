@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: help demo cluster test bench fuzz image lint toolchain packages tools
+.PHONY: help demo cluster test drill bench fuzz image lint toolchain packages tools
 
 help: ## Show the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -24,6 +24,11 @@ test: toolchain packages ## Every test, from nothing: unit, integration, end to 
 	cargo build --locked --package cache-registry --package cache-registry-upstream; \
 	cargo test --locked --workspace --exclude cache-registry-e2e; \
 	cargo test --locked --package cache-registry-e2e -- --test-threads=1
+
+drill: toolchain packages ## Faults on a cluster, one after the other: pulls tried, failed, slowest (ONLY=words, KILLS=20 at random)
+	@tools=$$(tests/tools/build.sh); \
+	cargo build --locked --package cache-registry --package cache-registry-upstream --package cache-registry-drill; \
+	CACHE_REGISTRY_TOOLS=$$tools target/debug/drill $(if $(ONLY),--only '$(ONLY)') $(if $(KILLS),--random-kills $(KILLS))
 
 bench: toolchain packages ## The tables of docs/performance.md, side by side with the baselines
 	@tools=$$(tests/tools/build.sh); export CACHE_REGISTRY_TOOLS=$$tools; \

@@ -1,6 +1,5 @@
 //! Runs of a garbage collection on a cluster: begun by hand, watched, and cut.
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::processes::processes_of;
 use crate::release::{NAMESPACE, RELEASE};
 
 /// How long anything of a run may take, on a machine that is busy.
@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_mins(2);
 pub const REGISTRY: &str = "cache-registry-registry";
 
 /// The Job that removes.
-const REMOVING: &str = "cache-registry-registry-gc";
+pub const REMOVING: &str = "cache-registry-registry-gc";
 
 /// How far a run is, as whoever looks sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,14 +117,8 @@ impl<'c> Run<'c> {
     /// Its process, once it runs.
     async fn process(&self) -> Result<Pid> {
         let uid = self.pod().await?.uid().context("a pod without a uid")?;
-        let is_it = |folder: &std::path::Path| {
-            let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-            read("cmdline").starts_with("/usr/bin/cache-registry\0gc\0") && read("cgroup").contains(&uid)
-        };
-        let mut processes = fs::read_dir("/proc")?.filter_map(|entry| Some(entry.ok()?.path()));
-        let process = processes.find(|folder| is_it(folder)).context("its process does not run")?;
-        let id = process.file_name().and_then(|name| name.to_str()?.parse().ok());
-        id.and_then(Pid::from_raw).context("no process id")
+        let processes = processes_of(&uid, &["/usr/bin/cache-registry", "gc"]);
+        processes.first().copied().context("its process does not run")
     }
 
     /// Kills its process, which has no time to do anything then. False where it had ended.

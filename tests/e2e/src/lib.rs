@@ -7,13 +7,16 @@
 //! It is a test harness of its own and not the built-in one because a bed has to be taken down before the program
 //! ends, which a `static` never is.
 
+mod admissions;
 pub mod collection;
 mod document;
 mod images;
 mod policy_maps;
+mod processes;
 mod registry_data;
 pub mod release;
 mod stage;
+mod stock;
 mod webhook_client;
 mod whole;
 
@@ -31,11 +34,14 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+pub use admissions::{admissions, rewritten, served_until};
 pub use document::{Reader, Step, shows, steps};
 pub use images::{Published, expects_gone, publish, publish_large, pulls_whole};
 pub use policy_maps::{PolicyMaps, TRIED_IMAGE, next_pod, outcome_of};
+pub use processes::processes_of;
 pub use registry_data::{blob_file, content_digest};
 pub use stage::Stage;
+pub use stock::{Tally, all_is_whole, ask_for, cache, pulls_during, stock};
 pub use webhook_client::{WebhookConnection, review_of};
 pub use whole::{Kept, whole};
 

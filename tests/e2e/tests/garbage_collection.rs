@@ -2,22 +2,19 @@
 
 use std::env;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cache_registry_api::CollectionReport;
 use cache_registry_api::labels::LAST_COLLECTION_ANNOTATION;
-use cache_registry_api::{CachedImage, CachedImageSpec, CollectionReport};
-use cache_registry_bed::cluster::{Cluster, Node, Options};
-use cache_registry_bed::{IpVersion, until};
-use cache_registry_core::object_name;
+use cache_registry_bed::cluster::{Cluster, Options};
+use cache_registry_bed::until;
 use cache_registry_e2e::collection::{Moment, Run, registry, restored};
 use cache_registry_e2e::release::{NAMESPACE, RELEASE, chart, install_with, volume};
-use cache_registry_e2e::{Kept, note, run_within, tests, whole};
+use cache_registry_e2e::{Kept, all_is_whole, ask_for, cache, note, pulls_during, run_within, stock, tests};
 use cache_registry_upstream::Image;
 use cache_registry_volume::measure;
 use kube::ResourceExt;
-use kube::api::PostParams;
 
 /// How many runs are killed, each at another moment.
 const KILLS: &str = "CACHE_REGISTRY_KILLS";
@@ -25,9 +22,6 @@ const FEW_KILLS: usize = 6;
 
 /// After a run was killed, the registry is to be back within this.
 const LONGEST_AWAY: Duration = Duration::from_mins(1);
-
-/// A proxy's circuit breaker is open for 30 s at most.
-const LONGEST_LEFT_ALONE: Duration = Duration::from_secs(40);
 
 /// Each kill takes a run and the time to come back from it.
 const LONGEST_TEST: Duration = Duration::from_mins(6);
@@ -63,65 +57,14 @@ fn kills() -> usize {
     env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(FEW_KILLS)
 }
 
-/// Two tags of one index of two platforms, and an image of one.
-fn kept() -> Result<[Kept; 2]> {
-    let multi = Image::hello(b"of two platforms")?;
-    Ok([
-        Kept { image: multi, repository: "library/multi", tags: &["1.0", "same"] },
-        Kept { image: Image::large(3_000_000, 1)?, repository: "library/large", tags: &["1.0"] },
-    ])
-}
-
 /// Installs it with a volume, and has the images cached that are to stay. Returns the volume's folder.
 async fn filled(cluster: &Cluster) -> Result<std::path::PathBuf> {
     let folder = volume(cluster).await?;
     install_with(cluster, &COLLECTING).await?;
-    for kept in kept()? {
-        cache(cluster, &kept).await?;
+    for kept in stock()? {
+        cache(cluster, &kept, true).await?;
     }
     Ok(folder)
-}
-
-/// Offers an image upstream, and asks for it.
-async fn cache(cluster: &Cluster, kept: &Kept) -> Result<()> {
-    for (tag, source) in kept.tags.iter().zip(kept.sources()) {
-        cluster.upstream.add(kept.repository, tag, &kept.image).await?;
-        ask_for(cluster, &source).await?;
-        cluster.objects().cached(&source).await?;
-    }
-    Ok(())
-}
-
-/// Has an image cached, and retained: no pod uses it.
-async fn ask_for(cluster: &Cluster, source: &str) -> Result<()> {
-    let images = cluster.objects().cached_images();
-    let name = object_name(&source.parse()?);
-    if images.get_opt(&name).await?.is_none() {
-        let spec = CachedImageSpec { source_image: source.to_owned(), retain: true };
-        images.create(&PostParams::default(), &CachedImage::new(&name, spec)).await?;
-    }
-    Ok(())
-}
-
-/// With upstream gone, so that it comes from the cache or not at all. The nodes' proxies leave a registry alone for some
-/// time that did not answer.
-async fn all_is_whole(cluster: &Cluster) -> Result<()> {
-    cluster.upstream.off().await?;
-    let [_, large] = kept()?;
-    let layer = large.image.blobs.last().context("no layer")?;
-    // A blob, since a proxy may have a manifest in memory.
-    let path = format!("/v2/docker.io/{}/blobs/{}", large.repository, layer.digest);
-    for node in [&cluster.a, &cluster.b] {
-        until("the proxy to ask the registry again", LONGEST_LEFT_ALONE, async || {
-            let answer = node.get(7439, IpVersion::V4, &path).await?;
-            Ok((answer.status == 200).then_some(()))
-        })
-        .await?;
-        for kept in kept()? {
-            whole(node, &kept).await?;
-        }
-    }
-    cluster.upstream.on().await
 }
 
 /// The whole life of an image: a pod, a copy, no pod any more, no tag any more, no blobs any more.
@@ -180,13 +123,12 @@ async fn metrics(cluster: &Cluster) -> Result<String> {
 
 async fn no_pull_fails_during_a_run_and_copies_wait_for_its_end(cluster: &mut Cluster) -> Result<()> {
     filled(cluster).await?;
-    let over = AtomicBool::new(false);
     let run = async {
         let run = Run::begin(cluster, "busy").await?;
         run.reaches(Moment::Stopped).await?;
         let new = Kept { image: Image::large(1_000_000, 3)?, repository: "library/new", tags: &["1.0"] };
         cluster.upstream.add(new.repository, "1.0", &new.image).await?;
-        ask_for(cluster, "docker.io/library/new:1.0").await?;
+        ask_for(cluster, "docker.io/library/new:1.0", true).await?;
         let waiting = cluster.objects().not_cached("docker.io/library/new:1.0", "RegistryUnreachable").await?;
         let status = serde_json::to_string(&waiting.status)?;
         ensure!(status.contains("The registry is collecting garbage since"), "its status says: {status}");
@@ -194,34 +136,13 @@ async fn no_pull_fails_during_a_run_and_copies_wait_for_its_end(cluster: &mut Cl
         ensure!(ended.is_ok(), "the run failed: {ended:?}");
         restored(cluster).await?;
         cluster.objects().cached("docker.io/library/new:1.0").await?;
-        over.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
-    let ((), a, b) = tokio::try_join!(run, pulls(&cluster.a, &over), pulls(&cluster.b, &over))?;
-    let slowest = a.1.max(b.1).as_secs_f32();
-    note!("{} images were pulled and each digest checked; none failed; the slowest took {slowest:.2} s", a.0 + b.0);
-    ensure!(a.0 + b.0 >= 50, "only {} and {} pulls", a.0, b.0);
+    let ((), tally) = pulls_during(cluster, run).await?;
+    let slowest = tally.slowest.as_secs_f32();
+    tally.is_clean(50)?;
+    note!("{} images were pulled and each digest checked; none failed; the slowest took {slowest:.2} s", tally.tried);
     all_is_whole(cluster).await
-}
-
-/// Pulls the images by turns until it is over, by the container runtime and by hand, with every platform; the number of
-/// pulls, and the slowest.
-async fn pulls(node: &Node, over: &AtomicBool) -> Result<(usize, Duration)> {
-    let kept = kept()?;
-    let (mut pulled, mut slowest) = (0, Duration::ZERO);
-    while !over.load(Ordering::Relaxed) {
-        for kept in &kept {
-            let reference = format!("localhost:7439/docker.io/{}:1.0", kept.repository);
-            node.images.remove(&reference).await?;
-            let began = Instant::now();
-            let by_runtime = node.images.pull(&reference).await;
-            by_runtime.with_context(|| format!("{reference} on node {} after {pulled} pulls", node.name()))?;
-            slowest = slowest.max(began.elapsed());
-            whole(node, kept).await.with_context(|| format!("after {pulled} pulls"))?;
-            pulled += 2;
-        }
-    }
-    Ok((pulled, slowest))
 }
 
 async fn a_second_run_at_a_time_is_refused(cluster: &mut Cluster) -> Result<()> {
