@@ -18,6 +18,7 @@ mod reload;
 mod report;
 mod review;
 mod row;
+mod scale;
 mod serve;
 mod webhook;
 
@@ -53,6 +54,7 @@ enum Subject {
     Reload,
     Hostile,
     Pulls,
+    Scale,
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,6 +134,11 @@ async fn bench(tools: PathBuf, only: Option<Subject>) -> Result<()> {
             title: "Pulls of what is cached",
             rows: proxying::measure(folder.path(), &programs).await?,
         });
+    }
+    if only.is_none_or(|only| only == Subject::Scale) {
+        eprintln!("10,000 pods of 2,000 images ...");
+        let title = "10,000 pods of 2,000 images";
+        sections.push(Section { title, rows: Box::pin(scale::measure()).await? });
     }
     folder.close()?;
 
