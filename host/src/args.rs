@@ -6,8 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cache_registry_authoring::{PolicyHost, time};
-use cache_registry_core::{NodeAddress, parse_duration};
+use cache_registry_core::{NodeAddress, parse_bytes, parse_duration};
 use cache_registry_runtime::LogFormat;
+use cache_registry_status::Output;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use url::Url;
 
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     /// Helps to write policies, without a cluster: checks, tries and measures them, makes ConfigMaps of them
     #[command(subcommand)]
     Policy(cache_registry_authoring::Command),
+    /// Shows how the cache stands: images, pulls, upstreams, what expires next; for whoever has a kubeconfig
+    Status(Status),
     /// Prints the CustomResourceDefinitions, for kubectl apply
     Crds,
 }
@@ -97,6 +100,10 @@ pub(crate) struct Controllers {
     /// How often upstream is asked whether it has moved a tag: 1h, 10m; 0s for never
     #[arg(long, env = "CACHE_REGISTRY_UPDATE_INTERVAL", value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub(crate) update_interval: Duration,
+    /// How much the registry may hold: 50Gi, 2Ti. Above it, images that nothing uses go before their time, the ones that
+    /// were used longest ago first; layers that images share count for each. Without, it may hold any amount
+    #[arg(long, env = "CACHE_REGISTRY_MAX_SIZE", value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) max_size: Option<u64>,
     #[command(flatten)]
     pub(crate) webhook_certificate: WebhookCertificate,
     #[command(flatten)]
@@ -146,6 +153,16 @@ pub(crate) enum Volume {
         #[arg(value_parser = time)]
         older_than: Duration,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Status {
+    /// Namespace of the release
+    #[arg(long, env = "CACHE_REGISTRY_NAMESPACE", default_value = "cache-registry-system")]
+    pub(crate) namespace: String,
+    /// How it is written
+    #[arg(long, env = "CACHE_REGISTRY_OUTPUT", value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 /// The webhook's certificate, where the controllers make it.

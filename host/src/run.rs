@@ -28,6 +28,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Gc(args) => gc(args).await,
         Command::Volume(command) => volume(command),
         Command::Policy(command) => policy(command).await,
+        Command::Status(args) => status(args).await,
         Command::Crds => crds(),
     }
 }
@@ -91,6 +92,7 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         parallel_copies: args.parallel_copies.into(),
         expiry_delay: args.expiry_delay,
         update_interval: args.update_interval,
+        max_size: args.max_size,
         webhook_certificate: args.webhook_certificate.wanted(),
     };
     let controllers_metrics = cache_registry_controllers::Metrics::register(&mut metrics);
@@ -156,6 +158,12 @@ fn volume(command: args::Volume) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+async fn status(args: args::Status) -> anyhow::Result<()> {
+    let client = api_server().await.context("finding out how to reach the API server")?;
+    let mut out = io::stdout().lock();
+    Ok(cache_registry_status::status(&client, &args.namespace, args.output, &mut out).await?)
 }
 
 fn crds() -> anyhow::Result<()> {

@@ -33,6 +33,7 @@ use kube_runtime::{WatchStreamExt as _, watcher};
 use url::Url;
 
 mod backoff;
+mod capacity;
 mod cluster;
 mod collection;
 mod copier;
@@ -111,6 +112,8 @@ pub struct Config {
     /// How often upstream is asked what it means by a tag, nothing for never; an annotation of the `CachedImage` says
     /// otherwise for one.
     pub update_interval: Duration,
+    /// How many bytes of images the registry may hold before unused ones go ahead of their time; `None` for any number.
+    pub max_size: Option<u64>,
     /// The webhook's certificate, where it is to be made here.
     pub webhook_certificate: Option<WebhookCertificate>,
 }
@@ -160,6 +163,7 @@ pub async fn run(
         parallel_copies: config.parallel_copies,
         expiry_delay: config.expiry_delay,
         update_interval: config.update_interval,
+        max_size: config.max_size,
     };
     loop {
         tokio::select! {

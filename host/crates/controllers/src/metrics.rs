@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::collection::CollectionMetrics;
 use crate::plan::Task;
@@ -16,6 +16,8 @@ use crate::plan::Task;
 pub struct Metrics {
     leader: Gauge,
     images: Family<ByReason, Gauge>,
+    held: Family<ByUse, Gauge>,
+    max_size: Gauge,
     copies: Family<ByReason, Counter>,
     copy_duration: Histogram,
     copied_bytes: Counter,
@@ -30,6 +32,11 @@ pub struct Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByUse {
+    needed: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +77,8 @@ impl Metrics {
         let metrics = Self {
             leader: Gauge::default(),
             images: Family::default(),
+            held: Family::default(),
+            max_size: Gauge::default(),
             copies: Family::default(),
             // From a small image nearby to a large one from far away.
             copy_duration: Histogram::new([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]),
@@ -84,6 +93,8 @@ impl Metrics {
         let Self {
             leader,
             images,
+            held,
+            max_size,
             copies,
             copy_duration,
             copied_bytes,
@@ -99,6 +110,18 @@ impl Metrics {
             "cache_registry_cached_images",
             "CachedImages by the reason of their condition Ready",
             images,
+        );
+        registry.register_with_unit(
+            "cache_registry_cached_images_size",
+            "What CachedImages hold in the registry, layers that they share counted for each; needed: in use, retained, or not known to be unused",
+            Unit::Bytes,
+            held,
+        );
+        registry.register_with_unit(
+            "cache_registry_max_size",
+            "What they may hold before unused ones go ahead of their time; 0 for any amount",
+            Unit::Bytes,
+            max_size,
         );
         registry.register("cache_registry_copies", "Copies that ended, by their outcome", copies);
         registry.register("cache_registry_copy_duration_seconds", "How long copies took that succeeded", copy_duration);
@@ -138,7 +161,19 @@ impl Metrics {
         for check in [Check::Found, Check::Lost, Check::Failed] {
             drop(metrics.checks.get_or_create(&ByOutcome { outcome: check.as_str() }));
         }
-        for operation in ["watch pods", "watch cachedimages", "create", "status", "webhook_certificate"] {
+        for result in ["removed", "failed"] {
+            drop(metrics.removals.get_or_create(&ByResult { result }));
+        }
+        for operation in [
+            "watch pods",
+            "watch workloads",
+            "watch cachedimages",
+            "create",
+            "status",
+            "survey",
+            "expire",
+            "webhook_certificate",
+        ] {
             drop(metrics.errors.get_or_create(&ByOperation { operation }));
         }
         metrics
@@ -159,6 +194,7 @@ impl Metrics {
         for reason in Reason::ALL {
             drop(self.images.get_or_create(&ByReason { reason: reason.as_str() }));
         }
+        self.holds(0, 0, None);
         for task in [Task::Copy, Task::Check] {
             self.queue(task, 0, 0);
         }
@@ -167,8 +203,17 @@ impl Metrics {
     /// Forgets the images and tasks: whoever leads next counts them.
     pub(crate) fn forget(&self) {
         self.images.clear();
+        self.held.clear();
         self.waiting.clear();
         self.running.clear();
+    }
+
+    /// How many bytes the registry holds of images that must stay, and of others.
+    pub(crate) fn holds(&self, needed: u64, unneeded: u64, max: Option<u64>) {
+        let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.held.get_or_create(&ByUse { needed: "true" }).set(count(needed));
+        self.held.get_or_create(&ByUse { needed: "false" }).set(count(unneeded));
+        self.max_size.set(count(max.unwrap_or(0)));
     }
 
     /// How many images wait for a task, and for how many it runs.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tokio::time::Instant;
 
+use crate::capacity::LEAST_UNUSED;
 use crate::freshness::{Freshness, Next};
 use crate::retention::{Expiry, Use, expiry};
 
@@ -123,6 +124,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) originals: Vec<String>,
     /// How long an image stays that nothing uses, unless it says otherwise itself.
     pub(crate) expiry_delay: Duration,
+    /// True when it goes as soon as nothing uses it for long enough to be believed: others need the room.
+    pub(crate) makes_room: bool,
     /// False while its end is being seen to already, or could not be seen to a moment ago.
     pub(crate) may_expire: bool,
     pub(crate) freshness: &'a Freshness,
@@ -232,7 +235,10 @@ pub(crate) fn own_expiry_delay(image: &CachedImage) -> Option<Result<Duration, S
 }
 
 fn expiry_of(image: &CachedImage, now: Now, facts: &Facts<'_>) -> Expiry {
-    let delay = own_expiry_delay(image).and_then(Result::ok).unwrap_or(facts.expiry_delay);
+    let mut delay = own_expiry_delay(image).and_then(Result::ok).unwrap_or(facts.expiry_delay);
+    if facts.makes_room {
+        delay = delay.min(LEAST_UNUSED);
+    }
     let since = image.status.as_ref().and_then(|status| status.unused_since.as_ref()).map(|since| since.0);
     expiry(facts.used, image.spec.retain, delay, since, now.time)
 }
@@ -354,5 +360,7 @@ fn sentence(message: &str) -> String {
     if message.ends_with(['.', '!', '?']) { message.to_owned() } else { format!("{message}.") }
 }
 
+#[cfg(test)]
+mod history;
 #[cfg(test)]
 mod tests;

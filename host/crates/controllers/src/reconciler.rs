@@ -29,6 +29,7 @@ use crate::workloads::{Kind, Workload};
 mod creation;
 mod expiry;
 mod inventory;
+mod room;
 mod tasks;
 mod watches;
 
@@ -56,6 +57,9 @@ pub(crate) struct Reconciler<C> {
     metrics: Metrics,
     expiry_delay: Duration,
     update_interval: Duration,
+    max_size: Option<u64>,
+    /// Whether what is in use is larger than that.
+    is_too_small: bool,
     usage: Usage,
     images: HashMap<Name, Tracked>,
     /// The `CachedImage`s of a source. A person may have made one under a name of their own.
@@ -96,7 +100,7 @@ enum Due {
     Removal(Arc<Reference>),
     /// To list what the registry has.
     Inventory,
-    /// To see whether the registry still has what it had.
+    /// To see whether the registry still has what it had, and whether that is too much.
     Sample,
 }
 
@@ -161,6 +165,8 @@ pub(crate) struct Settings {
     pub(crate) expiry_delay: Duration,
     /// How often upstream is asked what it means by a tag.
     pub(crate) update_interval: Duration,
+    /// How many bytes of images the registry may hold.
+    pub(crate) max_size: Option<u64>,
 }
 
 impl<C: Copier> Reconciler<C> {
@@ -180,6 +186,8 @@ impl<C: Copier> Reconciler<C> {
             metrics,
             expiry_delay: settings.expiry_delay,
             update_interval: settings.update_interval,
+            max_size: settings.max_size,
+            is_too_small: false,
             usage: Usage::new(settings.node),
             images: HashMap::new(),
             named: HashMap::new(),
@@ -239,7 +247,10 @@ impl<C: Copier> Reconciler<C> {
                     Due::Source(source) => self.create(source),
                     Due::Removal(source) => self.remove_tag(&source),
                     Due::Inventory => self.take_inventory(),
-                    Due::Sample => self.sample(),
+                    Due::Sample => {
+                        self.sample();
+                        self.make_room();
+                    }
                 },
             }
         }
@@ -292,6 +303,7 @@ impl<C: Copier> Reconciler<C> {
             used: source.map_or(Use::Unknown, |source| self.usage.of(source, &tracked.originals)),
             originals: originals.map(str::to_owned).collect(),
             expiry_delay: self.expiry_delay,
+            makes_room: tracked.makes_room,
             may_expire: !tracked.expiring && tracked.expire_after.is_none_or(|after| after <= now.instant),
             freshness: &tracked.freshness,
             update_interval: self.update_interval,

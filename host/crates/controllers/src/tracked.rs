@@ -42,6 +42,8 @@ pub(crate) struct Tracked {
     /// How often in a row that did not come to pass, and when to try again.
     pub(crate) expiry_failures: u32,
     pub(crate) expire_after: Option<Instant>,
+    /// True when it goes before its time, because the registry holds too much.
+    pub(crate) makes_room: bool,
     /// As what it is counted in the metrics.
     pub(crate) counted: Option<Reason>,
 }
@@ -76,6 +78,7 @@ impl Tracked {
             expiring: false,
             expiry_failures: 0,
             expire_after: None,
+            makes_room: false,
             counted: None,
         }
     }
@@ -157,7 +160,7 @@ impl Tracked {
         let now = Timestamp::now();
         let told = self.image.status.as_ref().and_then(|status| status.digest.as_deref());
         match outcome {
-            Ok(Found::Manifest(digest)) if digest.is_none() || digest.as_deref() == told => {
+            Ok(found) if found.is(told) => {
                 metrics.checked(Check::Found);
                 self.failures = 0;
                 self.standing = Standing::Cached { copied: None, checked: now, check_at: next_check() };

@@ -17,6 +17,7 @@
 //! node address is the proxy, which has nothing else to go by, and for it the form is reversible.
 
 mod admission;
+mod bytes;
 mod digest;
 mod duration;
 mod location;
@@ -26,6 +27,7 @@ mod reason;
 mod reference;
 
 pub use admission::{ContainerFacts, ContainerKind, Decision, Owner, PodFacts, PullPolicy, Verdict};
+pub use bytes::parse_bytes;
 pub use digest::{Digest, DigestMismatch, Hasher, UnsupportedDigest, parse_digest};
 pub use duration::parse_duration;
 pub use location::Location;

@@ -44,6 +44,7 @@ controllers:
 pub(crate) const COLLECTING: &str = "
 registry:
   persistence: { enabled: true }
+  maxSize: 50Gi
   garbageCollectionSchedule: 0 3 * * 0
   garbageCollection: { deadlineSeconds: 600 }
 ";

@@ -46,6 +46,10 @@ const GARBAGE: &str = "registry.garbageCollectionSchedule: without registry.pers
     "registry: { garbageCollection: { untaggedAfter: '24' } }",
     "registry.garbageCollection.untaggedAfter: \"24\" is not"
 )]
+#[case(
+    "registry: { maxSize: 50GB }",
+    "registry.maxSize: \"50GB\" is not a number of bytes, or one with Ki, Mi, Gi or Ti"
+)]
 #[case("registry: { garbageCollection: { deadlineSeconds: 1h } }", "at '/registry/garbageCollection/deadlineSeconds'")]
 #[case("registry: { persistance: { enabled: 'yes' } }", "at '/registry/persistance/enabled': got string, want boolean")]
 #[case(

@@ -76,6 +76,7 @@ fn facts(standing: &Standing) -> Facts<'_> {
         used: Use::Unknown,
         originals: Vec::new(),
         expiry_delay: Duration::from_mins(30),
+        makes_room: false,
         may_expire: true,
         freshness: &Freshness::Fixed,
         update_interval: Duration::from_hours(1),

@@ -30,6 +30,9 @@ const SURVEYED: [&str; 7] = [
     "/apis/batch/v1/cronjobs",
 ];
 
+/// How many bytes the registry may hold: more than all images of a test that does not say so.
+const MAX_SIZE: u64 = 1_000;
+
 type Watch<K> = mpsc::UnboundedSender<Event<DeserializeGuard<K>>>;
 
 /// The reconciler, and everything around it in the hands of a test.
@@ -101,8 +104,8 @@ impl Copier for Scripted {
         outcome.await.unwrap()
     }
 
-    async fn has(&self, _source: &Reference) -> Result<bool, Failure> {
-        Ok(!self.registry.lock().unwrap().is_wiped)
+    async fn has(&self, _source: &Reference, digest: Option<&str>) -> Result<bool, Failure> {
+        Ok(self.registry.lock().unwrap().sample.as_ref().is_none_or(|found| found.is(digest)))
     }
 
     async fn inventory(&self) -> Result<Vec<Reference>, Failure> {
@@ -114,7 +117,8 @@ impl Copier for Scripted {
 #[derive(Default)]
 struct Holdings {
     images: Vec<Reference>,
-    is_wiped: bool,
+    /// What it has of an image that it is asked about as a sample; where there is nothing here, what it should have.
+    sample: Option<Found>,
 }
 
 impl World {
@@ -143,6 +147,7 @@ impl World {
                 parallel_copies: 2,
                 expiry_delay,
                 update_interval: Duration::ZERO,
+                max_size: Some(MAX_SIZE),
             },
             Metrics::register(&mut metrics),
             readiness.hold("all of it"),

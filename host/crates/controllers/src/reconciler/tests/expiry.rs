@@ -1,6 +1,7 @@
 //! The end of images that nothing uses.
 
 use super::*;
+use crate::capacity::LEAST_UNUSED;
 
 const DELAY: Duration = Duration::from_hours(1);
 
@@ -58,6 +59,32 @@ async fn what_is_over_is_deleted_and_then_its_tag() {
     removal.answer(Ok(()));
     world.rests(Duration::from_hours(2)).await;
     assert!(world.metric(r#"cache_registry_removals_total{result="removed"} 1"#));
+}
+
+/// Half of its delay is over; that it is unused is looked at as if all of it were.
+#[tokio::test(start_paused = true)]
+async fn what_takes_too_much_room_goes_before_its_time() {
+    let mut image = unused_for(DELAY / 2);
+    image["status"]["size"] = json!(MAX_SIZE + 1);
+    let mut world = with(&image, &[]).await;
+    let (_, object) = world.told("web").await;
+    let time = |field: &str| object["status"][field].as_str().unwrap().parse::<Timestamp>().unwrap();
+    assert_eq!(time("expiresAt"), time("unusedSince") + LEAST_UNUSED);
+    world.surveyed(&[]).await;
+    deleted(&mut world, &object).await;
+    world.removal().await.answer(Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_use_stays_however_much_room_it_takes() {
+    let mut image = unused_for(DELAY / 2);
+    image["status"]["size"] = json!(MAX_SIZE + 1);
+    let mut world = with(&image, &[deployment("web:1")]).await;
+    let (_, object) = world.told("web").await;
+    assert_eq!(object["status"]["expiresAt"], Value::Null);
+    world.rests(Duration::from_mins(50)).await;
+    assert!(world.metric(r#"cache_registry_cached_images_size_bytes{needed="true"} 1001"#));
+    assert!(world.metric("cache_registry_max_size_bytes 1000"));
 }
 
 #[tokio::test(start_paused = true)]
