@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cache_registry_authoring::{PolicyHost, time};
-use cache_registry_core::{NodeAddress, parse_duration};
+use cache_registry_core::{NodeAddress, PlatformChoice, parse_duration};
 use cache_registry_runtime::LogFormat;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use url::Url;
@@ -97,6 +97,13 @@ pub(crate) struct Controllers {
     /// How often upstream is asked whether it has moved a tag: 1h, 10m; 0s for never
     #[arg(long, env = "CACHE_REGISTRY_UPDATE_INTERVAL", value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub(crate) update_interval: Duration,
+    /// Of which platforms images are copied: auto for those of the cluster's nodes, all, or a list such as
+    /// linux/amd64,linux/arm64
+    #[arg(long, env = "CACHE_REGISTRY_PLATFORMS", value_name = "PLATFORMS", default_value = "auto", value_parser = PlatformChoice::from_str)]
+    pub(crate) platforms: PlatformChoice,
+    /// Whether signatures, attestations and SBOMs of an image are copied with it: true, false
+    #[arg(long, env = "CACHE_REGISTRY_REFERRERS", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) referrers: bool,
     #[command(flatten)]
     pub(crate) webhook_certificate: WebhookCertificate,
     #[command(flatten)]

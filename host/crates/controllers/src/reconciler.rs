@@ -19,6 +19,7 @@ use crate::copier::{Copier, Found};
 use crate::line::Line;
 use crate::metrics::Metrics;
 use crate::plan::{Action, Facts, Failure, Now, Task, plan, reason};
+use crate::platforms::Wanted;
 use crate::pod_sources::Pod;
 use crate::retention::Use;
 use crate::survey::{Survey, SurveyError};
@@ -56,6 +57,7 @@ pub(crate) struct Reconciler<C> {
     metrics: Metrics,
     expiry_delay: Duration,
     update_interval: Duration,
+    platforms: Wanted,
     usage: Usage,
     images: HashMap<Name, Tracked>,
     /// The `CachedImage`s of a source. A person may have made one under a name of their own.
@@ -161,6 +163,8 @@ pub(crate) struct Settings {
     pub(crate) expiry_delay: Duration,
     /// How often upstream is asked what it means by a tag.
     pub(crate) update_interval: Duration,
+    /// Of which platforms images are copied.
+    pub(crate) platforms: Wanted,
 }
 
 impl<C: Copier> Reconciler<C> {
@@ -180,6 +184,7 @@ impl<C: Copier> Reconciler<C> {
             metrics,
             expiry_delay: settings.expiry_delay,
             update_interval: settings.update_interval,
+            platforms: settings.platforms,
             usage: Usage::new(settings.node),
             images: HashMap::new(),
             named: HashMap::new(),
@@ -224,6 +229,7 @@ impl<C: Copier> Reconciler<C> {
                     Ok(event) => self.images_changed(event),
                     Err(error) => self.watch_failed("watch cachedimages", &error),
                 },
+                () = self.platforms.grown() => self.check_all(),
                 Some(ended) = self.tasks.join_next_with_id() => match ended {
                     Ok((task, done)) => self.ended(task, done),
                     Err(error) if error.is_cancelled() => self.next_in_line(error.id()),

@@ -1,19 +1,20 @@
 mod expiry;
 mod inventory;
+mod platforms;
 mod updates;
 
 use std::sync::Mutex;
 
 use super::*;
 use crate::mock_api::{Asked, MockApi};
-use cache_registry_core::{Hasher, object_name};
+use cache_registry_core::{Hasher, PlatformChoice, Platforms, object_name};
 use cache_registry_runtime::Readiness;
 use futures::stream;
 use http::Method;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 const IMAGES: &str = "/apis/cache-registry.enix.io/v1alpha1/cachedimages";
@@ -39,6 +40,7 @@ struct World {
     workloads: mpsc::UnboundedSender<(Kind, Event<DeserializeGuard<Workload>>)>,
     images: Watch<CachedImage>,
     registry: Arc<Mutex<Holdings>>,
+    wanted: watch::Sender<Option<Platforms>>,
     asks: mpsc::UnboundedReceiver<Ask<String>>,
     removals: mpsc::UnboundedReceiver<Ask<()>>,
     copies: mpsc::UnboundedReceiver<Ask<Copied>>,
@@ -134,6 +136,7 @@ impl World {
         let (copies, copies_asked) = mpsc::unbounded_channel();
         let (finds, finds_asked) = mpsc::unbounded_channel();
         let (mut metrics, readiness) = (Registry::default(), Readiness::new());
+        let (platforms, wanted) = watch::channel(Some(Platforms::All));
         let reconciler = Reconciler::new(
             Cluster::new(client.clone(), "me".to_owned()),
             Survey::new(client, NodeAddress::default()),
@@ -143,6 +146,7 @@ impl World {
                 parallel_copies: 2,
                 expiry_delay,
                 update_interval: Duration::ZERO,
+                platforms: Wanted::as_told(wanted),
             },
             Metrics::register(&mut metrics),
             readiness.hold("all of it"),
@@ -169,6 +173,7 @@ impl World {
             workloads: workload_events,
             images: image_events,
             registry,
+            wanted: platforms,
             asks: asks_asked,
             removals: removals_asked,
             copies: copies_asked,
@@ -414,6 +419,7 @@ async fn what_the_registry_says_of_images_is_counted() {
     world.find().await.answer(Err(failure(Reason::RegistryUnreachable, None)));
     let _copy = world.copy().await;
     assert!(world.metric(r#"cache_registry_checks_total{outcome="found"} 1"#));
+    assert!(world.metric(r#"cache_registry_checks_total{outcome="partial"} 0"#));
     assert!(world.metric(r#"cache_registry_checks_total{outcome="lost"} 1"#));
     assert!(world.metric(r#"cache_registry_checks_total{outcome="failed"} 1"#));
 }
