@@ -13,6 +13,8 @@ fn platforms(text: &str) -> Option<Platforms> {
 async fn with_web(source: &str) -> (World, Value) {
     let mut image = cached("web");
     image["spec"]["sourceImage"] = json!(source);
+    let location = Location::of(&source.parse().unwrap());
+    image["status"]["conditions"][0]["message"] = json!(format!("The registry has it as {location}."));
     let mut world = World::with(&[], std::slice::from_ref(&image)).await;
     world.wanted.send_replace(platforms("linux/amd64"));
     world.find().await.answer(Ok(Found::Manifest(Some(digest("web")))));
