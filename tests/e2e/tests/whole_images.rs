@@ -91,9 +91,12 @@ async fn signatures_come_along_are_found_through_the_proxy_and_go_with_the_image
 
     bed.upstream.off().await?;
     let name = format!("localhost:7439/docker.io/{}", published.repository);
+    // Of what is about a signature nothing is known here, and upstream can't be asked.
+    let discover = ["discover", "--plain-http", "--format=json", "--depth=1"];
     for (subject, about) in [(image.digest(), &signature), (&image.manifests[0].digest, &sbom)] {
         let subject = format!("{name}@{subject}");
-        let found = bed.a.output(&bed.oras_program(), &["discover", "--plain-http", "--format=json", &subject]).await?;
+        let arguments: Vec<&str> = discover.into_iter().chain([subject.as_str()]).collect();
+        let found = bed.a.output(&bed.oras_program(), &arguments).await?;
         ensure!(found.contains(&about.digest().to_string()), "{found}");
         let about = format!("{name}@{}", about.digest());
         bed.a.output(&bed.oras_program(), &["manifest", "fetch", "--plain-http", &about]).await?;
