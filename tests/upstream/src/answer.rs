@@ -125,14 +125,18 @@ impl Registry {
                 .store
                 .tags(&target.repository)
                 .map(|tags| Answer::json(StatusCode::OK, &json!({ "name": target.repository, "tags": tags }))),
-            Kind::Referrers => self.store.referrers(&target.repository, &target.reference).map(|about| referrers(&about)),
+            Kind::Referrers => {
+                self.store.referrers(&target.repository, &target.reference).map(|about| referrers(&about))
+            }
             Kind::Manifest => return self.manifest(request, target),
             Kind::Blob => self.store.blob(&target.repository, &target.reference).map(|blob| ranged(&blob, request)),
             Kind::Token | Kind::Other => None,
         };
         answer.unwrap_or_else(|| match target.kind {
             Kind::Blob => Answer::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown to registry"),
-            Kind::Tags | Kind::Referrers => Answer::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "repository name not known to registry"),
+            Kind::Tags | Kind::Referrers => {
+                Answer::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "repository name not known to registry")
+            }
             _ => Answer::error(StatusCode::NOT_FOUND, "NOT_FOUND", "no such endpoint"),
         })
     }

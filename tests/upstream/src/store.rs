@@ -77,7 +77,8 @@ impl Store {
     pub fn referrers(&self, repository: &str, digest: &str) -> Option<Vec<Content>> {
         let repositories = self.read();
         let manifests = repositories.get(repository)?.manifests.values();
-        let mut about: Vec<_> = manifests.filter(|manifest| subject(manifest).as_deref() == Some(digest)).cloned().collect();
+        let mut about: Vec<_> =
+            manifests.filter(|manifest| subject(manifest).as_deref() == Some(digest)).cloned().collect();
         about.sort_by_key(|manifest| manifest.digest.to_string());
         Some(about)
     }

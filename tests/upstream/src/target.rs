@@ -51,7 +51,9 @@ impl Target {
         if let Some(repository) = rest.strip_suffix("/tags/list") {
             return target(Kind::Tags, repository, "");
         }
-        for (kind, separator) in [(Kind::Manifest, "/manifests/"), (Kind::Blob, "/blobs/"), (Kind::Referrers, "/referrers/")] {
+        for (kind, separator) in
+            [(Kind::Manifest, "/manifests/"), (Kind::Blob, "/blobs/"), (Kind::Referrers, "/referrers/")]
+        {
             if let Some((repository, reference)) = rest.rsplit_once(separator)
                 && !repository.is_empty()
                 && !reference.is_empty()

@@ -10,8 +10,8 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
-use kube_runtime::watcher::{self, Event};
 use kube_runtime::WatchStreamExt as _;
+use kube_runtime::watcher::{self, Event};
 use tokio::sync::watch;
 use tokio::time::timeout;
 

@@ -166,7 +166,10 @@ impl Tracked {
             // Nodes of another kind have come, say. What is there is there, whatever becomes of the rest.
             Ok(Found::Part(digest)) if told == Some(&digest) => {
                 metrics.checked(Check::Partial);
-                tracing::info!(image = self.image.spec.source_image, "the registry lacks a part of it, which is copied");
+                tracing::info!(
+                    image = self.image.spec.source_image,
+                    "the registry lacks a part of it, which is copied"
+                );
                 self.failures = 0;
                 self.freshness = Freshness::Moved;
                 self.standing = Standing::Cached { copied: None, checked: now, check_at: next_check() };

@@ -102,8 +102,7 @@ impl Collector for QuotaMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let quotas = self.0.quotas();
         let mut gauge = |name, help, value: &dyn Fn(&Quota) -> Option<u64>| -> fmt::Result {
-            let told: Vec<_> =
-                quotas.iter().filter_map(|(registry, quota)| Some((registry, value(quota)?))).collect();
+            let told: Vec<_> = quotas.iter().filter_map(|(registry, quota)| Some((registry, value(quota)?))).collect();
             if told.is_empty() {
                 return Ok(());
             }
@@ -134,7 +133,12 @@ mod tests {
     }
 
     #[rstest]
-    #[case("100;w=21600", "0;w=21600", "203.0.113.7", "It allows 100 pulls in 6h, 0 of which are left for 203.0.113.7.")]
+    #[case(
+        "100;w=21600",
+        "0;w=21600",
+        "203.0.113.7",
+        "It allows 100 pulls in 6h, 0 of which are left for 203.0.113.7."
+    )]
     #[case("100;w=90", "76;w=90", "", "It allows 100 pulls in 90s, 76 of which are left.")]
     #[case("200", "", "", "It allows 200 pulls.")]
     #[case("200", "many", "", "It allows 200 pulls.")]

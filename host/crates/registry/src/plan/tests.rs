@@ -64,17 +64,15 @@ fn a_blob_of_many_manifests_is_one() {
 
 #[test]
 fn what_was_not_fetched_is_left_out_with_what_it_consists_of() {
-    let parts = [
-        index("root", &["a=linux/amd64", "b=linux/arm64", "about b~b"]),
-        image("a", "ca", &[("la", false)]),
-    ];
+    let parts = [index("root", &["a=linux/amd64", "b=linux/arm64", "about b~b"]), image("a", "ca", &[("la", false)])];
     let plan = ordered(&digest("root"), parts.into());
     let names = |digests: &[&str]| digests.iter().map(|name| digest(name)).collect::<Vec<_>>();
     let manifests: Vec<_> = plan.manifests.iter().map(|part| part.manifest.digest.clone()).collect();
     assert_eq!(manifests, names(&["a", "root"]));
     assert_eq!(plan.blobs.iter().map(|blob| blob.digest.clone()).collect::<Vec<_>>(), names(&["ca", "la"]));
     assert_eq!(plan.left_out, names(&["b", "about b"]).into_iter().collect());
-    let offered: Vec<_> = plan.offered.iter().map(|(digest, platform)| (digest.clone(), platform.to_string())).collect();
+    let offered: Vec<_> =
+        plan.offered.iter().map(|(digest, platform)| (digest.clone(), platform.to_string())).collect();
     assert_eq!(offered, [(digest("a"), "linux/amd64".to_owned()), (digest("b"), "linux/arm64".to_owned())]);
 }
 

@@ -71,7 +71,10 @@ async fn what_the_api_lists_is_copied_and_listed_under_the_tag(#[case] cache: Di
         has_all(&place, about).await;
         let listed = listed(&place, subject).await;
         assert_eq!(listed.len(), 1);
-        assert_eq!((&listed[0]["digest"], &listed[0]["artifactType"]), (&json!(about.digest().to_string()), &json!(kind)));
+        assert_eq!(
+            (&listed[0]["digest"], &listed[0]["artifactType"]),
+            (&json!(about.digest().to_string()), &json!(kind))
+        );
         // As a tool sees it that knows nothing of us.
         let reference = format!("{}/docker.io/{REPOSITORY}@{subject}", place.cache.host());
         let found = Command::new(tool("oras"))
@@ -140,7 +143,11 @@ async fn that_it_cannot_be_had_is_a_note(#[case] of: Matching, #[case] fault: Fa
     let copied = place.copies(SOURCE, &options()).await.unwrap();
     assert_eq!(&copied.digest, image.digest());
     assert_eq!(copied.notes.len(), 1, "{:?}", copied.notes);
-    assert!(copied.notes[0].starts_with("Signatures, attestations and SBOMs of the image are left out"), "{:?}", copied.notes);
+    assert!(
+        copied.notes[0].starts_with("Signatures, attestations and SBOMs of the image are left out"),
+        "{:?}",
+        copied.notes
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,5 +210,8 @@ async fn what_was_about_an_earlier_image_of_a_tag_goes_when_it_moves() {
     let mut tags = place.repository().tags().await.unwrap();
     tags.sort();
     assert_eq!(tags, expected);
-    assert_eq!(place.repository().presence("1", &Platforms::All).await.unwrap(), Presence::Partial(new.digest().clone()));
+    assert_eq!(
+        place.repository().presence("1", &Platforms::All).await.unwrap(),
+        Presence::Partial(new.digest().clone())
+    );
 }

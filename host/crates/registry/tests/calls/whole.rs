@@ -153,6 +153,9 @@ async fn schema_1_is_refused_in_words() {
 
     let refused = place.copies(SOURCE, &CopyOptions::default()).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::Unsupported, "{refused}");
-    assert!(refused.to_string().contains("schema 1, which no runtime pulls any more: push the image again"), "{refused}");
+    assert!(
+        refused.to_string().contains("schema 1, which no runtime pulls any more: push the image again"),
+        "{refused}"
+    );
     assert_eq!(place.repository().presence("1", &Platforms::All).await.unwrap(), Presence::Absent);
 }
