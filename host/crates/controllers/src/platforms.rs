@@ -171,9 +171,9 @@ mod tests {
         json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": architecture})
     }
 
-    fn platforms(text: &str) -> Option<Platforms> {
+    fn platforms(text: &str) -> Platforms {
         match text.parse() {
-            Ok(PlatformChoice::Fixed(platforms)) => Some(platforms),
+            Ok(PlatformChoice::Fixed(platforms)) => platforms,
             other => panic!("{other:?}"),
         }
     }
@@ -186,21 +186,21 @@ mod tests {
         assert_eq!(nodes.platforms(), None, "there may be more");
         nodes.apply(Event::InitApply(node("b", &of("amd64"))));
         nodes.apply(Event::InitDone);
-        assert_eq!(nodes.platforms(), platforms("linux/amd64"));
+        assert_eq!(nodes.platforms(), Some(platforms("linux/amd64")));
         nodes.apply(Event::Apply(node("c", &of("arm64"))));
-        assert_eq!(nodes.platforms(), platforms("linux/amd64,linux/arm64"));
+        assert_eq!(nodes.platforms(), Some(platforms("linux/amd64,linux/arm64")));
         nodes.apply(Event::Delete(node("a", &of("amd64"))));
         nodes.apply(Event::Delete(node("b", &of("amd64"))));
-        assert_eq!(nodes.platforms(), platforms("linux/arm64"));
+        assert_eq!(nodes.platforms(), Some(platforms("linux/arm64")));
         nodes.apply(Event::Apply(node("d", &json!({}))));
-        assert_eq!(nodes.platforms(), platforms("all"), "one does not say what it is");
+        assert_eq!(nodes.platforms(), Some(platforms("all")), "one does not say what it is");
         nodes.apply(Event::Init);
-        assert_eq!(nodes.platforms(), platforms("all"), "a listing is not over before its end");
+        assert_eq!(nodes.platforms(), Some(platforms("all")), "a listing is not over before its end");
         nodes.apply(Event::InitApply(node("c", &of("arm64"))));
         nodes.apply(Event::InitDone);
-        assert_eq!(nodes.platforms(), platforms("linux/arm64"));
+        assert_eq!(nodes.platforms(), Some(platforms("linux/arm64")));
         nodes.apply(Event::Delete(node("c", &of("arm64"))));
-        assert_eq!(nodes.platforms(), platforms("all"), "there are none");
+        assert_eq!(nodes.platforms(), Some(platforms("all")), "there are none");
     }
 
     #[tokio::test(start_paused = true)]
@@ -217,9 +217,9 @@ mod tests {
             ("all", true),
             ("linux/amd64", false),
         ] {
-            sender.send_replace(platforms(now));
+            sender.send_replace(Some(platforms(now)));
             assert_eq!(hears(&mut wanted).await, is_more, "{now}");
-            assert_eq!(Some(wanted.now().await), platforms(now));
+            assert_eq!(Some(wanted.now().await), Some(platforms(now)));
         }
         drop(sender);
         assert!(!hears(&mut wanted).await);

@@ -96,12 +96,11 @@ impl Copy<'_> {
                 notes.extend(more);
                 Ok(true)
             }
-            Ok(Brought::Refused(error)) => Err(error),
             Err(error) if matches!(error.reason(), Reason::Unsupported | Reason::NotFound) => {
                 notes.push(format!("{digest}, which is about the image, is left out: {error}"));
                 Ok(false)
             }
-            Err(error) => Err(error),
+            Ok(Brought::Refused(error)) | Err(error) => Err(error),
         }
     }
 

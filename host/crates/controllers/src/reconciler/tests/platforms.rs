@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn platforms(text: &str) -> Option<Platforms> {
+fn platforms(text: &str) -> Platforms {
     match text.parse() {
-        Ok(PlatformChoice::Fixed(platforms)) => Some(platforms),
+        Ok(PlatformChoice::Fixed(platforms)) => platforms,
         other => panic!("{other:?}"),
     }
 }
@@ -16,7 +16,7 @@ async fn with_web(source: &str) -> (World, Value) {
     let location = Location::of(&source.parse().unwrap());
     image["status"]["conditions"][0]["message"] = json!(format!("The registry has it as {location}."));
     let mut world = World::with(&[], std::slice::from_ref(&image)).await;
-    world.wanted.send_replace(platforms("linux/amd64"));
+    world.wanted.send_replace(Some(platforms("linux/amd64")));
     world.find().await.answer(Ok(Found::Manifest(Some(digest("web")))));
     (world, image)
 }
@@ -37,7 +37,7 @@ async fn told(world: &mut World, image: &mut Value) -> (Vec<String>, Value) {
 #[tokio::test(start_paused = true)]
 async fn a_node_of_another_kind_has_all_images_looked_at_and_completed() {
     let (mut world, mut image) = with_web("docker.io/library/web:1").await;
-    world.wanted.send_replace(platforms("linux/amd64,linux/arm64"));
+    world.wanted.send_replace(Some(platforms("linux/amd64,linux/arm64")));
     world.find().await.answer(Ok(Found::Part(digest("web"))));
     let copy = world.copy().await;
     assert!(world.metric(r#"cache_registry_checks_total{outcome="partial"} 1"#));
@@ -46,7 +46,7 @@ async fn a_node_of_another_kind_has_all_images_looked_at_and_completed() {
     assert_eq!(says, ["Ready True Cached", "UpToDate True Current"]);
     assert_eq!(there, json!(["linux/amd64", "linux/arm64"]));
     // Fewer is nothing to do.
-    world.wanted.send_replace(platforms("linux/arm64"));
+    world.wanted.send_replace(Some(platforms("linux/arm64")));
     world.rests(Duration::from_mins(30)).await;
 }
 
@@ -54,7 +54,7 @@ async fn a_node_of_another_kind_has_all_images_looked_at_and_completed() {
 async fn what_cannot_be_completed_stays_what_it_is_and_is_tried_again() {
     let source = format!("docker.io/library/web@{}", digest("web"));
     let (mut world, mut image) = with_web(&source).await;
-    world.wanted.send_replace(platforms("all"));
+    world.wanted.send_replace(Some(platforms("all")));
     world.find().await.answer(Ok(Found::Part(digest("web"))));
     world.copy().await.answer(Err(failure(Reason::UpstreamUnreachable, None)));
     let (says, there) = told(&mut world, &mut image).await;
