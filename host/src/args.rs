@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cache_registry_authoring::{PolicyHost, time};
-use cache_registry_core::{NodeAddress, parse_bytes, parse_duration};
+use cache_registry_core::{NodeAddress, PlatformChoice, parse_bytes, parse_duration};
 use cache_registry_runtime::LogFormat;
 use cache_registry_status::Output;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -104,6 +104,13 @@ pub(crate) struct Controllers {
     /// were used longest ago first; layers that images share count for each. Without, it may hold any amount
     #[arg(long, env = "CACHE_REGISTRY_MAX_SIZE", value_name = "BYTES", value_parser = parse_bytes)]
     pub(crate) max_size: Option<u64>,
+    /// Of which platforms images are copied: auto for those of the cluster's nodes, all, or a list such as
+    /// linux/amd64,linux/arm64
+    #[arg(long, env = "CACHE_REGISTRY_PLATFORMS", value_name = "PLATFORMS", default_value = "auto", value_parser = PlatformChoice::from_str)]
+    pub(crate) platforms: PlatformChoice,
+    /// Whether signatures, attestations and SBOMs of an image are copied with it: true, false
+    #[arg(long, env = "CACHE_REGISTRY_REFERRERS", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) referrers: bool,
     #[command(flatten)]
     pub(crate) webhook_certificate: WebhookCertificate,
     #[command(flatten)]

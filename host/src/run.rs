@@ -8,7 +8,7 @@ use axum::Router;
 use cache_registry_configmaps::ReloadableSet;
 use cache_registry_policy::{Engine, HostFacts};
 use cache_registry_proxy::{CacheCredentials, Proxy};
-use cache_registry_registry::{Connections, Registries, Timeouts};
+use cache_registry_registry::{Connections, QuotaMetrics, Registries, Timeouts};
 use cache_registry_runtime::{Admin, LogFormat, Readiness, Sharing, Shutdown, telemetry};
 use cache_registry_webhook::Server;
 use prometheus_client::registry::Registry as Metrics;
@@ -93,9 +93,12 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         expiry_delay: args.expiry_delay,
         update_interval: args.update_interval,
         max_size: args.max_size,
+        platforms: args.platforms,
+        referrers: args.referrers,
         webhook_certificate: args.webhook_certificate.wanted(),
     };
     let controllers_metrics = cache_registry_controllers::Metrics::register(&mut metrics);
+    metrics.register_collector(Box::new(QuotaMetrics(connections.clone())));
 
     serve_admin(&args.admin, Sharing::Alone, readiness.clone(), metrics, &shutdown, Router::new())?;
     // Boxed: its state is tens of kilobytes, which every role's future would have.
@@ -114,6 +117,7 @@ async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
     if let Some(file) = args.cache_credentials {
         tokio::spawn(CacheCredentials::open(file, connections.clone()).await.follow());
     }
+    metrics.register_collector(Box::new(QuotaMetrics(connections.clone())));
     let proxy = Proxy::new(config, connections, cache_registry_proxy::Metrics::register(&mut metrics));
     let sharing = if args.share_ports { Sharing::WithSuccessor } else { Sharing::Alone };
     let listeners = cache_registry_proxy::listen(&args.listen, sharing)?;

@@ -121,6 +121,12 @@ self-managed
 {{- end -}}
 {{- end }}
 
+{{- /* Of which platforms images are copied: a word, or a list with commas. */ -}}
+{{- define "cache-registry.platforms" -}}
+{{- $platforms := .Values.controllers.platforms -}}
+{{- if kindIs "string" $platforms -}}{{ $platforms }}{{- else -}}{{ join "," $platforms }}{{- end -}}
+{{- end }}
+
 {{- /* The Secret of the registries file; empty where there is none. */ -}}
 {{- define "cache-registry.registriesSecret" -}}
 {{- if .Values.registriesSecret.name -}}

@@ -223,6 +223,11 @@ impl Bed {
         self.tools.kubectl()
     }
 
+    /// oras, for what is about an image.
+    pub fn oras_program(&self) -> PathBuf {
+        self.tools.path("oras")
+    }
+
     /// What kubectl prints, as an administrator.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         kubectl(&self.tools, &self.control_plane, arguments).await

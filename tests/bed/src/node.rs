@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use http::Method;
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
+use crate::bed::output;
 use crate::containerd::Containerd;
 use crate::cri::ImageService;
 use crate::exchange::{self, Answer};
@@ -96,6 +98,13 @@ impl Node {
     ) -> Result<Answer> {
         let stream = self.namespace.connect(PROXY, version).await?;
         exchange::request(stream, method, path, headers).await
+    }
+
+    /// What a program prints that runs in the node's network.
+    pub async fn output(&self, program: &Path, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.namespace.path())).arg(program).args(arguments);
+        output(&mut command, "").await
     }
 
     /// The network namespace it is in.

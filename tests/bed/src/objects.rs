@@ -3,7 +3,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use cache_registry_api::{CachedImage, CachedImageStatus};
 use cache_registry_core::{Reference, object_name};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Node, Pod};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -49,6 +49,14 @@ impl Objects {
     pub async fn delete_pod(&self, name: &str) -> Result<()> {
         self.pods().delete(name, &DeleteParams::default().grace_period(0)).await?;
         Ok(())
+    }
+
+    /// Creates a node of this architecture, with no kubelet behind it.
+    pub async fn create_node(&self, name: &str, architecture: &str) -> Result<Node> {
+        let labels = json!({ "kubernetes.io/os": "linux", "kubernetes.io/arch": architecture });
+        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels } });
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        Ok(nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await?)
     }
 
     /// The `CachedImage` of a source, if there is one.

@@ -163,7 +163,7 @@ fn cluster_role() -> Value {
         "kind": "ClusterRole",
         "metadata": { "name": CONTROLLERS_USER },
         "rules": [
-            { "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"] },
+            { "apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["list", "watch"] },
             {
                 "apiGroups": ["apps"],
                 "resources": ["daemonsets", "deployments", "replicasets", "statefulsets"],

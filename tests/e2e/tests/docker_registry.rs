@@ -11,6 +11,7 @@ fn main() -> Result<ExitCode> {
         Options { cache: CacheKind::DockerRegistry, expiry_delay: "0s", ..Options::default() },
         tests![
             an_image_is_copied_into_docker_registry_and_pulled_with_upstream_off,
+            whatever_the_nodes_are_it_gets_all_of_an_index,
             a_tag_goes_and_its_sibling_stays_whole,
         ],
     )
@@ -28,6 +29,20 @@ async fn an_image_is_copied_into_docker_registry_and_pulled_with_upstream_off(be
     bed.a.pull(&published.on_nodes()?, 1).await?;
     bed.b.pull(&published.on_nodes()?, 1).await?;
     Ok(())
+}
+
+/// This registry takes no index of which images are missing.
+async fn whatever_the_nodes_are_it_gets_all_of_an_index(bed: &mut Bed) -> Result<()> {
+    bed.objects().create_node("only", "amd64").await?;
+    // Nothing is copied by a new leader before it knows the nodes.
+    bed.controllers[0].kill().await?;
+    bed.controllers[0].start().await?;
+    let published = publish(bed, "all-of-it").await?;
+    bed.objects().create_pod("all-of-it", "all-of-it:1.0").await?;
+    let cached = bed.objects().cached(&published.source).await?;
+    assert_eq!(cached.status.context("no status")?.platforms, ["linux/amd64", "linux/arm64/v8"]);
+    bed.upstream.off().await?;
+    pulls_whole(bed, &published, "1.0").await
 }
 
 /// This registry deletes digests alone, and with one all its tags.

@@ -28,11 +28,13 @@ const LONGEST_TEST: Duration = Duration::from_mins(6);
 const LONGEST_KILL: Duration = Duration::from_mins(2);
 
 /// Run by hand alone.
-const COLLECTING: [&str; 4] = [
+const COLLECTING: [&str; 5] = [
     "registry.persistence.enabled=true,registry.persistence.keep=false",
     "registry.garbageCollectionSchedule=0 3 * * 0,registry.garbageCollection.suspend=true",
     "registry.garbageCollection.untaggedAfter=1ms,cachedImagesExpiryDelay=0",
     "log.format=text",
+    // Images of every platform are looked for afterwards, whatever the nodes are.
+    "controllers.platforms=all",
 ];
 
 fn main() -> Result<ExitCode> {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cache_registry_bed::{Bed, CacheKind, GONE_REGISTRY, Options, Prometheus, Target, page, until};
 use cache_registry_e2e::{PolicyMaps, TRIED_IMAGE, note, publish, run, tests};
 use cache_registry_guests::filter;
+use cache_registry_upstream::{Fault, Rule};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -31,7 +32,7 @@ fn main() -> Result<ExitCode> {
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// What is above 0 after [`something_happens`].
-const COUNTED: [&str; 16] = [
+const COUNTED: [&str; 18] = [
     r#"cache_registry_webhook_reviews_total{outcome="patched"}"#,
     r#"cache_registry_webhook_images_total{decision="policy_failed"}"#,
     r#"cache_registry_policy_duration_seconds_count{policy="default-filter"}"#,
@@ -41,6 +42,8 @@ const COUNTED: [&str; 16] = [
     r#"cache_registry_cached_images{reason="Cached"}"#,
     r#"cache_registry_copies_total{reason="UpstreamUnreachable"}"#,
     "cache_registry_copied_bytes_total",
+    r#"cache_registry_upstream_pulls_left{role="controllers", registry="docker.io"}"#,
+    r#"cache_registry_upstream_pull_limit{role="proxy", registry="docker.io"}"#,
     r#"cache_registry_proxy_sent_bytes_total{node="a", leg="cache"}"#,
     r#"cache_registry_proxy_sent_bytes_total{node="b", leg="upstream"}"#,
     r#"cache_registry_proxy_leg_requests_total{leg="cache", outcome="missing"}"#,
@@ -122,6 +125,7 @@ async fn the_lines_about_one_request_have_its_id(bed: &mut Bed) -> Result<()> {
 async fn something_happens(bed: &Bed) -> Result<()> {
     let policies = PolicyMaps::of(bed);
     policies.clear().await?;
+    bed.upstream.misbehave(Rule::all(Fault::Quota { limit: 100, remaining: 76, window: 21_600 })).await?;
     let (hit, miss) = (publish(bed, "seen").await?, publish(bed, "not-seen-before").await?);
     let gone = format!("{GONE_REGISTRY}/app:1");
     // They are there already where another test has called this.

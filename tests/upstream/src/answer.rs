@@ -13,12 +13,15 @@ use serde_json::json;
 use crate::access::Gate;
 use crate::body::{Delivery, Stop, deliver};
 use crate::fault::{Fault, Rules};
-use crate::image::Content;
+use crate::image::{Content, INDEX};
 use crate::store::Store;
 use crate::target::{Kind, Target};
 use crate::traffic::{Entry, Recorder, Request};
 
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATELIMIT_SOURCE: HeaderName = HeaderName::from_static("docker-ratelimit-source");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// A registry without its sockets.
@@ -57,6 +60,13 @@ impl Registry {
             _ => {}
         }
         let answer = self.faulty(fault.as_ref(), &request, &target).unwrap_or_else(|| self.right(&request, &target));
+        let answer = match &fault {
+            Some(Fault::Quota { limit, remaining, window }) => answer
+                .with(RATELIMIT_LIMIT, &format!("{limit};w={window}"))
+                .with(RATELIMIT_REMAINING, &format!("{remaining};w={window}"))
+                .with(RATELIMIT_SOURCE, "203.0.113.7"),
+            _ => answer,
+        };
         entry.answered(answer.status.as_u16());
         log(&entry);
         // A misbehaving body is meant for a body that was asked for, not for the words of an error.
@@ -92,7 +102,8 @@ impl Registry {
             | Fault::StallBefore
             | Fault::StallWithin { .. }
             | Fault::Cut { .. }
-            | Fault::WrongBytes => return None,
+            | Fault::WrongBytes
+            | Fault::Quota { .. } => return None,
         })
     }
 
@@ -114,24 +125,30 @@ impl Registry {
                 .store
                 .tags(&target.repository)
                 .map(|tags| Answer::json(StatusCode::OK, &json!({ "name": target.repository, "tags": tags }))),
+            Kind::Referrers => {
+                self.store.referrers(&target.repository, &target.reference).map(|about| referrers(&about))
+            }
             Kind::Manifest => return self.manifest(request, target),
             Kind::Blob => self.store.blob(&target.repository, &target.reference).map(|blob| ranged(&blob, request)),
             Kind::Token | Kind::Other => None,
         };
         answer.unwrap_or_else(|| match target.kind {
             Kind::Blob => Answer::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown to registry"),
-            Kind::Tags => Answer::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "repository name not known to registry"),
+            Kind::Tags | Kind::Referrers => {
+                Answer::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "repository name not known to registry")
+            }
             _ => Answer::error(StatusCode::NOT_FOUND, "NOT_FOUND", "no such endpoint"),
         })
     }
 
     /// A manifest is given only to who accepts its media type by name, as distribution has it for indexes and OCI
-    /// manifests; `*/*` does not name it.
+    /// manifests; `*/*` does not name it. One of schema 1 is given to anybody.
     fn manifest(&self, request: &http::request::Parts, target: &Target) -> Answer {
         let Some(manifest) = self.store.manifest(&target.repository, &target.reference) else {
             return Answer::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown");
         };
-        if !accepted(&request.headers).any(|accepted| accepted == manifest.media_type) {
+        let is_of_schema_1 = manifest.media_type.starts_with("application/vnd.docker.distribution.manifest.v1");
+        if !is_of_schema_1 && !accepted(&request.headers).any(|accepted| accepted == manifest.media_type) {
             let message = format!("found {}, which the Accept header does not name", manifest.media_type);
             return Answer::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", &message);
         }
@@ -193,6 +210,23 @@ impl Answer {
         }
         self
     }
+}
+
+/// The list of what is about a manifest
+/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>).
+fn referrers(about: &[Content]) -> Answer {
+    let entry = |manifest: &Content| {
+        let document: serde_json::Value = serde_json::from_slice(&manifest.bytes).unwrap_or_default();
+        let of_config = document["config"]["mediaType"].clone();
+        let artifact_type = document.get("artifactType").cloned().unwrap_or(of_config);
+        json!({
+            "mediaType": manifest.media_type, "digest": manifest.digest.to_string(), "size": manifest.bytes.len(),
+            "artifactType": artifact_type, "annotations": document["annotations"],
+        })
+    };
+    let entries: Vec<_> = about.iter().map(entry).collect();
+    Answer::json(StatusCode::OK, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries }))
+        .with(CONTENT_TYPE, INDEX)
 }
 
 /// A blob, or the part of it that the request's `Range` header names (RFC 9110, section 14).

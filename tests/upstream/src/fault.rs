@@ -30,6 +30,15 @@ pub enum Fault {
         /// Bytes of the body that are sent before.
         after: u64,
     },
+    /// The answer is right, and tells how many pulls are left, as Docker Hub's do.
+    Quota {
+        /// How many pulls there are.
+        limit: u64,
+        /// How many are left.
+        remaining: u64,
+        /// Within so many seconds.
+        window: u64,
+    },
     /// Status, length and digest header are right, and every byte of the body is wrong.
     WrongBytes,
     /// 401, whatever credentials the request has.

@@ -114,6 +114,18 @@ impl Image {
         Ok(Self::single(&Platform::AMD64, &[layer], &["/data"]))
     }
 
+    /// A signature, say: an artifact about a manifest, as `oras attach` makes one
+    /// (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidelines-for-artifact-usage>).
+    pub fn about(subject: &Content, artifact_type: &str, text: &str) -> Self {
+        let config = Content::new("application/vnd.oci.empty.v1+json", "{}");
+        let layer = Content::new("text/plain", text.to_owned());
+        let document = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": artifact_type,
+            "config": config.descriptor(), "layers": [layer.descriptor()], "subject": subject.descriptor(),
+        });
+        Self { root: Content::of_json(MANIFEST, &document), manifests: Vec::new(), blobs: vec![config, layer] }
+    }
+
     /// Every manifest: children first, the root last, the order in which a registry takes them.
     pub fn all_manifests(&self) -> impl Iterator<Item = &Content> {
         self.manifests.iter().chain([&self.root])

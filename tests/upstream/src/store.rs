@@ -72,6 +72,17 @@ impl Store {
         repository.manifests.get(digest).cloned()
     }
 
+    /// The manifests that say of themselves that they are about this digest, in the order of their digests; `None` where
+    /// there is no such repository.
+    pub fn referrers(&self, repository: &str, digest: &str) -> Option<Vec<Content>> {
+        let repositories = self.read();
+        let manifests = repositories.get(repository)?.manifests.values();
+        let mut about: Vec<_> =
+            manifests.filter(|manifest| subject(manifest).as_deref() == Some(digest)).cloned().collect();
+        about.sort_by_key(|manifest| manifest.digest.to_string());
+        Some(about)
+    }
+
     /// The blob of a digest.
     pub fn blob(&self, repository: &str, digest: &str) -> Option<Content> {
         self.read().get(repository)?.blobs.get(digest).cloned()
@@ -89,4 +100,10 @@ impl Store {
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Repository>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a manifest says that it is about.
+fn subject(manifest: &Content) -> Option<String> {
+    let document: serde_json::Value = serde_json::from_slice(&manifest.bytes).ok()?;
+    Some(document["subject"]["digest"].as_str()?.to_owned())
 }

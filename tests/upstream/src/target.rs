@@ -25,6 +25,8 @@ pub enum Kind {
     Blob,
     /// `/v2/<name>/tags/list`
     Tags,
+    /// `/v2/<name>/referrers/<digest>`
+    Referrers,
     /// `/token`, where bearer tokens are fetched.
     Token,
     /// Anything else.
@@ -49,7 +51,9 @@ impl Target {
         if let Some(repository) = rest.strip_suffix("/tags/list") {
             return target(Kind::Tags, repository, "");
         }
-        for (kind, separator) in [(Kind::Manifest, "/manifests/"), (Kind::Blob, "/blobs/")] {
+        for (kind, separator) in
+            [(Kind::Manifest, "/manifests/"), (Kind::Blob, "/blobs/"), (Kind::Referrers, "/referrers/")]
+        {
             if let Some((repository, reference)) = rest.rsplit_once(separator)
                 && !repository.is_empty()
                 && !reference.is_empty()
@@ -94,6 +98,11 @@ impl Matching {
     /// Requests for blobs.
     pub fn blobs() -> Self {
         Self { kind: Some(Kind::Blob), ..Self::default() }
+    }
+
+    /// Requests for what is about a manifest.
+    pub fn referrers() -> Self {
+        Self { kind: Some(Kind::Referrers), ..Self::default() }
     }
 
     /// Requests for bearer tokens.
@@ -141,6 +150,7 @@ mod tests {
     #[case("/v2/a/blobs/sha256:00", Kind::Blob, "a", "sha256:00")]
     #[case("/v2/a/manifests/b/blobs/sha256:00", Kind::Blob, "a/manifests/b", "sha256:00")]
     #[case("/v2/a/b/tags/list", Kind::Tags, "a/b", "")]
+    #[case("/v2/a/b/referrers/sha256:00", Kind::Referrers, "a/b", "sha256:00")]
     #[case("/v2/a/blobs/uploads/", Kind::Other, "", "")]
     #[case("/v2/manifests/1", Kind::Other, "", "")]
     #[case("/", Kind::Other, "", "")]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const READY: &str = "Ready";
 
 /// The type of a `CachedImage`'s condition that is True when upstream meant the same by the tag when it was last asked.
-/// References with a digest have none.
+/// References with a digest have one only while a part of the image is to be copied that could not be.
 pub const UP_TO_DATE: &str = "UpToDate";
 
 /// At most so many pods, and so many workloads, are named in [`UsedBy`]: a status must not grow with the cluster.
@@ -65,12 +65,13 @@ pub struct CachedImageSpec {
 #[serde(rename_all = "camelCase")]
 pub struct CachedImageStatus {
     /// `Ready` is True when the registry has the image. Its reason is one of `Cached`, `Copying`, `NotFound`,
-    /// `Unauthorized`, `RateLimited`, `UpstreamUnreachable`, `RegistryUnreachable` and `InvalidReference`; its message
-    /// says what to do.
+    /// `Unauthorized`, `RateLimited`, `Unsupported`, `UpstreamUnreachable`, `RegistryUnreachable` and
+    /// `InvalidReference`; its message says what to do.
     ///
     /// `UpToDate`, of an image without a digest, is True when upstream had the same under the tag when it was last
     /// asked, `False` when upstream has no such tag any more, and `Unknown` when upstream could not be asked; the image
-    /// stays in either case, and `lastTransitionTime` says since when that is so.
+    /// stays in either case, and `lastTransitionTime` says since when that is so. An image with a digest has it only
+    /// while images for further platforms are to be copied and cannot be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -84,10 +85,15 @@ pub struct CachedImageStatus {
     #[schemars(range(min = 0))]
     pub size: Option<i64>,
 
-    /// The platforms that were copied, such as `linux/amd64` and `linux/arm64/v8`.
+    /// The platforms of the copy, such as `linux/amd64` and `linux/arm64/v8`. The index may name more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub platforms: Vec<String>,
+
+    /// What was left out when the image was last copied, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub notes: Vec<String>,
 
     /// When the image was last found to be in the registry complete after a copy.
     #[serde(skip_serializing_if = "Option::is_none")]

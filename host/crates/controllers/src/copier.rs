@@ -1,12 +1,13 @@
 use std::time::Duration;
 
 use cache_registry_core::{Location, Reason, Reference};
-use cache_registry_registry::{Connections, Copied, CopyError, CopyOptions, Error, copy};
+use cache_registry_registry::{Connections, Copied, CopyError, CopyOptions, Error, Presence, copy};
 use tokio::time::timeout;
 use url::Url;
 
 use crate::collection::Gate;
 use crate::plan::Failure;
+use crate::platforms::Wanted;
 use crate::registry_access::Access;
 
 /// What is asked of registries, so that the reconciler's tests need none.
@@ -14,7 +15,7 @@ pub(crate) trait Copier: Send + Sync + 'static {
     /// Copies an image into the registry. When it returns `Ok`, the registry has it whole, under its tag.
     fn copy(&self, source: &Reference) -> impl Future<Output = Result<Copied, Failure>> + Send;
 
-    /// Whether the registry has the image under its tag.
+    /// Whether the registry has the image under its tag, with all that is wanted of it.
     fn find(&self, source: &Reference) -> impl Future<Output = Result<Found, Failure>> + Send;
 
     /// The digest of what upstream means by the image's tag now.
@@ -23,7 +24,7 @@ pub(crate) trait Copier: Send + Sync + 'static {
     /// Whether the registry has this digest under the image's tag.
     fn has(&self, source: &Reference, digest: Option<&str>) -> impl Future<Output = Result<bool, Failure>> + Send;
 
-    /// Takes the image's tag away from the registry, and nothing else.
+    /// Takes the image's tag away from the registry, with the tags of what is about it, and nothing else.
     fn remove(&self, source: &Reference) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// The sources of all images that the registry has.
@@ -37,6 +38,8 @@ pub(crate) enum Found {
     Nothing,
     /// This digest; `None` from a registry that does not tell.
     Manifest(Option<String>),
+    /// This digest, without all that is wanted of it.
+    Part(String),
 }
 
 impl Found {
@@ -52,13 +55,16 @@ pub(crate) struct RegistryCopier {
     pub(crate) registry: Url,
     pub(crate) access: Access,
     pub(crate) gate: Gate,
+    pub(crate) platforms: Wanted,
+    pub(crate) referrers: bool,
 }
 
 impl Copier for RegistryCopier {
     async fn copy(&self, source: &Reference) -> Result<Copied, Failure> {
         self.open().await?;
         let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
-        let options = CopyOptions::default();
+        let (platforms, referrers) = (self.platforms.now().await, self.referrers);
+        let options = CopyOptions { platforms, referrers, ..CopyOptions::default() };
         tokio::select! {
             copied = copy(source, &self.connections, &self.registry, &options, &progress) => Ok(copied?),
             // Begun anew when the gate is open again: what was pushed so far may be removed in the meantime.
@@ -70,8 +76,12 @@ impl Copier for RegistryCopier {
         self.open().await?;
         let location = Location::of(source);
         let repository = self.connections.cache(&self.registry, location.repository());
-        let found = self.within(SHORT, repository.head_manifest(location.tag())).await?;
-        Ok(found.map_or(Found::Nothing, |existing| Found::Manifest(existing.digest.map(|digest| digest.to_string()))))
+        let wanted = self.platforms.now().await;
+        Ok(match self.within(SHORT, repository.presence(location.tag(), &wanted)).await? {
+            Presence::Absent => Found::Nothing,
+            Presence::Whole(digest) => Found::Manifest(Some(digest.to_string())),
+            Presence::Partial(digest) => Found::Part(digest.to_string()),
+        })
     }
 
     async fn ask(&self, source: &Reference) -> Result<String, Failure> {
@@ -86,14 +96,19 @@ impl Copier for RegistryCopier {
     }
 
     async fn has(&self, source: &Reference, digest: Option<&str>) -> Result<bool, Failure> {
-        Ok(self.find(source).await?.is(digest))
+        self.open().await?;
+        let location = Location::of(source);
+        let repository = self.connections.cache(&self.registry, location.repository());
+        let manifest = self.within(SHORT, repository.head_manifest(location.tag())).await?;
+        let found = manifest.map(|manifest| Found::Manifest(manifest.digest.map(|digest| digest.to_string())));
+        Ok(found.is_some_and(|found| found.is(digest)))
     }
 
     async fn remove(&self, source: &Reference) -> Result<(), Failure> {
         self.open().await?;
         let location = Location::of(source);
         let repository = self.connections.cache(&self.registry, location.repository());
-        self.within(SHORT, repository.delete_tag(location.tag())).await
+        self.within(SHORT, repository.delete_image(location.tag())).await
     }
 
     async fn inventory(&self) -> Result<Vec<Reference>, Failure> {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use cache_registry_core::Reason;
 use tokio::time::Instant;
 
-use crate::plan::Failure;
+use crate::plan::{Failure, Task};
 
 /// What this process knows about whether upstream still means the same by an image's tag as the registry does.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub(crate) enum Freshness {
     },
     /// Upstream is being asked.
     Asking,
-    /// Upstream means something else, which is to be copied.
+    /// What upstream means is to be copied: it is something else, or the registry does not have all of it.
     Moved,
     /// That is to be copied, and others are first.
     Waiting,
@@ -29,6 +29,8 @@ pub(crate) enum Freshness {
     Copying,
     /// The last attempt to ask or to copy failed.
     Failed {
+        /// Which of the two.
+        task: Task,
         /// Why.
         failure: Failure,
         /// When to try again.
@@ -72,11 +74,18 @@ impl Freshness {
         if can_move { Self::Known { since: now, share, is_current: true } } else { Self::Fixed }
     }
 
+    /// True while upstream is asked, or what it has is copied.
+    pub(crate) fn is_under_way(&self) -> bool {
+        matches!(self, Self::Asking | Self::Waiting | Self::Copying)
+    }
+
     /// Decides what to do. An `interval` of nothing means that upstream is never asked.
     pub(crate) fn next(&self, interval: Duration, now: Instant) -> Next {
         let due = match self {
             Self::Fixed | Self::Asking | Self::Waiting | Self::Copying => return Next::Wait,
             Self::Moved => return Next::Update,
+            Self::Failed { task: Task::Update, retry_at, .. } if *retry_at <= now => return Next::Update,
+            Self::Failed { task: Task::Update, retry_at, .. } => return Next::At(*retry_at),
             _ if interval.is_zero() => return Next::Wait,
             Self::Known { since, share, .. } => *since + interval.mul_f64(*share),
             Self::Failed { retry_at, .. } => *retry_at,
@@ -111,7 +120,12 @@ mod tests {
     const HOUR: Duration = Duration::from_hours(1);
 
     fn failed(reason: Reason, retry_at: Instant) -> Freshness {
-        Freshness::Failed { failure: Failure { reason, message: "It broke.".to_owned(), retry_after: None }, retry_at }
+        failed_at(Task::Ask, reason, retry_at)
+    }
+
+    fn failed_at(task: Task, reason: Reason, retry_at: Instant) -> Freshness {
+        let failure = Failure { reason, message: "It broke.".to_owned(), retry_after: None };
+        Freshness::Failed { task, failure, retry_at }
     }
 
     #[test]
@@ -150,6 +164,16 @@ mod tests {
         assert_eq!(failed(Reason::RateLimited, now + HOUR).next(HOUR, now), Next::At(now + HOUR));
         assert_eq!(failed(Reason::RateLimited, now).next(HOUR, now), Next::Ask);
         assert_eq!(Freshness::Moved.next(HOUR, now), Next::Update);
+    }
+
+    #[test]
+    fn a_copy_that_failed_is_tried_again_however_seldom_upstream_is_asked() {
+        let now = Instant::now();
+        for interval in [HOUR, Duration::ZERO] {
+            let failed = failed_at(Task::Update, Reason::UpstreamUnreachable, now + HOUR);
+            assert_eq!(failed.next(interval, now), Next::At(now + HOUR));
+            assert_eq!(failed.next(interval, now + HOUR), Next::Update);
+        }
     }
 
     #[rstest]

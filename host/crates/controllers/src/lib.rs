@@ -7,6 +7,7 @@
 //!        ▲                     ▲                  │                       │
 //!        └──── status, Event ──┼──────────────────┘                       │
 //!                              └────────────── outcome ───────────────────┘
+//!  nodes ──watch──▶ NodePlatforms: of which platforms images are copied
 //!  the registry's Secret ──watch──▶ RegistryAccess: fills it in ──▶ credentials of every call to the registry
 //!  the registry's StatefulSet ──watch──▶ Restorer: puts it back after a garbage collection that was cut
 //! ```
@@ -22,7 +23,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_registry_core::NodeAddress;
+use cache_registry_core::{NodeAddress, PlatformChoice};
 use cache_registry_registry::Connections;
 use cache_registry_runtime::{Readiness, Shutdown};
 use futures::future::OptionFuture;
@@ -46,6 +47,7 @@ mod metrics;
 #[cfg(test)]
 mod mock_api;
 mod plan;
+mod platforms;
 mod pod_sources;
 mod reconciler;
 mod registry_access;
@@ -63,6 +65,7 @@ pub use collection::{CollectError, CollectionConfig, collect};
 use copier::RegistryCopier;
 use lease::{Leadership, Times};
 pub use metrics::Metrics;
+use platforms::NodePlatforms;
 use reconciler::{Reconciler, Settings};
 use registry_access::RegistryAccess;
 use survey::Survey;
@@ -114,6 +117,10 @@ pub struct Config {
     pub update_interval: Duration,
     /// How many bytes of images the registry may hold before unused ones go ahead of their time; `None` for any number.
     pub max_size: Option<u64>,
+    /// Of which platforms images are copied.
+    pub platforms: PlatformChoice,
+    /// Whether what is about an image is copied with it: signatures, attestations, SBOMs.
+    pub referrers: bool,
     /// The webhook's certificate, where it is to be made here.
     pub webhook_certificate: Option<WebhookCertificate>,
 }
@@ -152,11 +159,14 @@ pub async fn run(
         config.registry_stateful_set,
         metrics.collection.clone(),
     );
+    let platforms = NodePlatforms::new(client.clone(), config.platforms);
     let copier = Arc::new(RegistryCopier {
         connections,
         registry: config.registry.clone(),
         access: access.access(),
         gate: restorer.gate(),
+        platforms: platforms.wanted(),
+        referrers: config.referrers,
     });
     let settings = Settings {
         node: config.node_address.clone(),
@@ -164,6 +174,7 @@ pub async fn run(
         expiry_delay: config.expiry_delay,
         update_interval: config.update_interval,
         max_size: config.max_size,
+        platforms: platforms.wanted(),
     };
     loop {
         tokio::select! {
@@ -193,6 +204,7 @@ pub async fn run(
                 () = shutdown.wait() => Ended::Shutdown,
                 never = access.keep() => match never {},
                 never = restorer.keep() => match never {},
+                never = platforms.keep() => match never {},
                 panicked = reconciler.run(pods.default_backoff(), workloads, images.default_backoff()) => Ended::Panicked(panicked),
             }
         };

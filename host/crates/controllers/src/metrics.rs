@@ -64,6 +64,8 @@ struct ByTask {
 pub(crate) enum Check {
     /// It has it.
     Found,
+    /// It has it, without all that is wanted of it.
+    Partial,
     /// It has it no more, or something else under its name.
     Lost,
     /// It said nothing that could be used.
@@ -158,7 +160,7 @@ impl Metrics {
         for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Copying) {
             drop(metrics.copies.get_or_create(&ByReason { reason: reason.as_str() }));
         }
-        for check in [Check::Found, Check::Lost, Check::Failed] {
+        for check in [Check::Found, Check::Partial, Check::Lost, Check::Failed] {
             drop(metrics.checks.get_or_create(&ByOutcome { outcome: check.as_str() }));
         }
         for result in ["removed", "failed"] {
@@ -255,6 +257,7 @@ impl Check {
     fn as_str(self) -> &'static str {
         match self {
             Self::Found => "found",
+            Self::Partial => "partial",
             Self::Lost => "lost",
             Self::Failed => "failed",
         }

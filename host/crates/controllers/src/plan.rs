@@ -87,6 +87,8 @@ pub(crate) struct Kept {
     pub(crate) digest: String,
     pub(crate) size: i64,
     pub(crate) platforms: Vec<String>,
+    /// What there is to be said about it.
+    pub(crate) notes: Vec<String>,
     pub(crate) at: Timestamp,
 }
 
@@ -212,7 +214,7 @@ fn cached(image: &CachedImage, source: &Reference, now: Now, facts: &Facts<'_>, 
     let quiet_until = facts.quiet_until.filter(|until| *until > now.instant);
     let wake = match (next, quiet_until) {
         // One thing after the other: what is under way comes back here.
-        (Next::Wait, _) if *facts.freshness != Freshness::Fixed && !interval.is_zero() => None,
+        _ if facts.freshness.is_under_way() => None,
         (_, _) if check_at <= now.instant => return Action::Start(Task::Check),
         (Next::Wait, _) => Some(check_at),
         (Next::At(at), _) => Some(check_at.min(at)),
@@ -313,8 +315,13 @@ fn report(image: &CachedImage, now: Now, facts: &Facts<'_>, ready: Option<Ready>
             status.digest = Some(kept.digest.clone());
             status.size = Some(kept.size);
             status.platforms.clone_from(&kept.platforms);
+            status.notes.clone_from(&kept.notes);
             status.last_copied = Some(time(kept.at));
         }
+    }
+    // Of a digest it is only told that what is wanted of it could not be had, until it could.
+    if *facts.freshness == Freshness::Fixed {
+        status.conditions.retain(|condition| condition.type_ != UP_TO_DATE);
     }
     let generation = image.metadata.generation;
     let mut say = |type_: &str, says: &str, reason: &str, message: String| {

@@ -19,6 +19,7 @@ use crate::copier::{Copier, Found};
 use crate::line::Line;
 use crate::metrics::Metrics;
 use crate::plan::{Action, Facts, Failure, Now, Task, plan, reason};
+use crate::platforms::Wanted;
 use crate::pod_sources::Pod;
 use crate::retention::Use;
 use crate::survey::{Survey, SurveyError};
@@ -60,6 +61,7 @@ pub(crate) struct Reconciler<C> {
     max_size: Option<u64>,
     /// Whether what is in use is larger than that.
     is_too_small: bool,
+    platforms: Wanted,
     usage: Usage,
     images: HashMap<Name, Tracked>,
     /// The `CachedImage`s of a source. A person may have made one under a name of their own.
@@ -167,6 +169,8 @@ pub(crate) struct Settings {
     pub(crate) update_interval: Duration,
     /// How many bytes of images the registry may hold.
     pub(crate) max_size: Option<u64>,
+    /// Of which platforms images are copied.
+    pub(crate) platforms: Wanted,
 }
 
 impl<C: Copier> Reconciler<C> {
@@ -188,6 +192,7 @@ impl<C: Copier> Reconciler<C> {
             update_interval: settings.update_interval,
             max_size: settings.max_size,
             is_too_small: false,
+            platforms: settings.platforms,
             usage: Usage::new(settings.node),
             images: HashMap::new(),
             named: HashMap::new(),
@@ -232,6 +237,7 @@ impl<C: Copier> Reconciler<C> {
                     Ok(event) => self.images_changed(event),
                     Err(error) => self.watch_failed("watch cachedimages", &error),
                 },
+                () = self.platforms.grown() => self.check_all(),
                 Some(ended) = self.tasks.join_next_with_id() => match ended {
                     Ok((task, done)) => self.ended(task, done),
                     Err(error) if error.is_cancelled() => self.next_in_line(error.id()),

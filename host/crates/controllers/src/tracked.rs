@@ -104,7 +104,7 @@ impl Tracked {
                 tracing::info!(image = self.image.spec.source_image, was = told, is = digest, "upstream moved the tag");
                 self.freshness = Freshness::Moved;
             }
-            Err(failure) => self.may_be_stale(failure),
+            Err(failure) => self.may_be_stale(Task::Ask, failure),
         }
     }
 
@@ -114,12 +114,12 @@ impl Tracked {
         self.freshness = Freshness::current(can_move, Instant::now(), fastrand::f64());
     }
 
-    fn may_be_stale(&mut self, failure: Failure) {
+    fn may_be_stale(&mut self, task: Task, failure: Failure) {
         self.stale_failures = self.stale_failures.saturating_add(1);
         let pause = pause(failure.reason, self.stale_failures, failure.retry_after, fastrand::f64());
         let (image, reason) = (&self.image.spec.source_image, failure.reason.as_str());
         tracing::debug!(image, reason, error = failure.message, again_in = ?pause, "it may be out of date");
-        self.freshness = Freshness::Failed { failure, retry_at: Instant::now() + pause };
+        self.freshness = Freshness::Failed { task, failure, retry_at: Instant::now() + pause };
     }
 
     /// Notes the outcome of a copy: the first one, or of what upstream has now.
@@ -139,6 +139,7 @@ impl Tracked {
                     digest: copied.digest.to_string(),
                     size: i64::try_from(copied.size).unwrap_or(i64::MAX),
                     platforms: copied.platforms,
+                    notes: notes(copied.notes),
                     at: now,
                 };
                 self.standing = Standing::Cached { copied: Some(kept), checked: now, check_at: next_check() };
@@ -146,7 +147,7 @@ impl Tracked {
             Err(failure) => {
                 metrics.copy_failed(failure.reason);
                 if task == Task::Update {
-                    self.may_be_stale(failure);
+                    self.may_be_stale(task, failure);
                 } else {
                     self.failed(task, failure);
                 }
@@ -163,6 +164,17 @@ impl Tracked {
             Ok(found) if found.is(told) => {
                 metrics.checked(Check::Found);
                 self.failures = 0;
+                self.standing = Standing::Cached { copied: None, checked: now, check_at: next_check() };
+            }
+            // Nodes of another kind have come, say. What is there is there, whatever becomes of the rest.
+            Ok(Found::Part(digest)) if told == Some(&digest) => {
+                metrics.checked(Check::Partial);
+                tracing::info!(
+                    image = self.image.spec.source_image,
+                    "the registry lacks a part of it, which is copied"
+                );
+                self.failures = 0;
+                self.freshness = Freshness::Moved;
                 self.standing = Standing::Cached { copied: None, checked: now, check_at: next_check() };
             }
             Ok(found) => {
@@ -248,6 +260,14 @@ pub(crate) fn is_older(image: &CachedImage, known: &CachedImage) -> bool {
     let version =
         |image: &CachedImage| image.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok());
     matches!((version(image), version(known)), (Some(image), Some(known)) if image < known)
+}
+
+/// What a status holds of them.
+const MOST_NOTES: usize = 10;
+const LONGEST_NOTE: usize = 500;
+
+fn notes(all: Vec<String>) -> Vec<String> {
+    all.into_iter().take(MOST_NOTES).map(|note| note.chars().take(LONGEST_NOTE).collect()).collect()
 }
 
 fn next_check() -> Instant {

@@ -23,8 +23,10 @@ mod duration;
 mod location;
 mod node_address;
 mod object_name;
+mod platform;
 mod reason;
 mod reference;
+mod referrers_tag;
 
 pub use admission::{ContainerFacts, ContainerKind, Decision, Owner, PodFacts, PullPolicy, Verdict};
 pub use bytes::parse_bytes;
@@ -33,5 +35,7 @@ pub use duration::parse_duration;
 pub use location::Location;
 pub use node_address::NodeAddress;
 pub use object_name::object_name;
+pub use platform::{InvalidPlatform, Platform, PlatformChoice, Platforms};
 pub use reason::Reason;
 pub use reference::{InvalidReference, Reference};
+pub use referrers_tag::{cosign_tags, is_referrers_tag, referrers_tag};

@@ -2,6 +2,7 @@ use std::fmt;
 
 use crate::node_address::{host_component, split_host_component};
 use crate::reference::Reference;
+use crate::referrers_tag::is_referrers_tag;
 
 /// Where the cache keeps an image: a repository and a tag in the registry inside the cluster.
 ///
@@ -39,8 +40,11 @@ impl Location {
     }
 
     /// The source that has this location, the inverse of [`Self::of`]; where two have it, the one without a tag. `None`
-    /// for what the cache does not keep there.
+    /// for what the cache does not keep there, or keeps with an image: its signatures.
     pub fn source(repository: &str, tag: &str) -> Option<Reference> {
+        if is_referrers_tag(tag) {
+            return None;
+        }
         let (registry, path) = Self::upstream_of(repository)?;
         let name = match tag.strip_prefix(DIGEST_TAG).and_then(|digest| digest.split_once('-')) {
             Some((algorithm, hex)) => format!("{registry}/{path}@{algorithm}:{hex}"),
@@ -99,6 +103,8 @@ mod tests {
     #[case("docker.io/nginx", "1.27")]
     #[case("docker.io/library/nginx", "digest.sha256-short")]
     #[case("docker.io/library/nginx", "not a tag")]
+    #[case("docker.io/library/nginx", &format!("sha256-{HEX}"))]
+    #[case("docker.io/library/nginx", &format!("sha256-{HEX}.sig"))]
     fn what_is_kept_nowhere_has_no_source(#[case] repository: &str, #[case] tag: &str) {
         assert_eq!(Location::source(repository, tag), None);
     }

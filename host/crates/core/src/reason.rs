@@ -11,6 +11,8 @@ pub enum Reason {
     NotFound,
     /// What was asked for is no image reference.
     InvalidReference,
+    /// What upstream has is nothing that can be copied: a manifest of schema 1, of an unknown type, beyond all bounds.
+    Unsupported,
     /// Upstream wants credentials, or other ones.
     Unauthorized,
     /// Upstream asks to come back later (429).
@@ -29,6 +31,7 @@ impl Reason {
             Self::Copying => "Copying",
             Self::NotFound => "NotFound",
             Self::InvalidReference => "InvalidReference",
+            Self::Unsupported => "Unsupported",
             Self::Unauthorized => "Unauthorized",
             Self::RateLimited => "RateLimited",
             Self::UpstreamUnreachable => "UpstreamUnreachable",
@@ -42,11 +45,12 @@ impl Reason {
     }
 
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Cached,
         Self::Copying,
         Self::NotFound,
         Self::InvalidReference,
+        Self::Unsupported,
         Self::Unauthorized,
         Self::RateLimited,
         Self::UpstreamUnreachable,

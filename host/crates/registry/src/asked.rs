@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::Error;
 use crate::connect::{AddressRefused, NotConnected};
+use crate::quota::Quota;
 use crate::retry_after::retry_after;
 use crate::told::Told;
 
@@ -104,6 +105,8 @@ impl Asked {
             }
             _ => (Reason::UpstreamUnreachable, false, "refuses the request", "See its message and its logs."),
         };
+        let quota = Some(headers).filter(|_| status == StatusCode::TOO_MANY_REQUESTS).and_then(Quota::of);
+        let after = quota.map_or_else(String::new, |quota| format!(" {quota}")) + &after;
         let message = match told.message {
             Some(message) => format!("{self}: {what}: {status}: {message}.{after} {todo}"),
             None => format!("{self}: {what}: {status}.{after} {todo}"),
@@ -159,6 +162,11 @@ impl Asked {
     /// The answer cannot be used, and no further one will be.
     pub(crate) fn unusable(&self, problem: impl fmt::Display) -> Error {
         self.failed(false, format_args!("{problem}"))
+    }
+
+    /// What the registry has is of a kind that cannot be copied, which it is not to be blamed for.
+    pub(crate) fn unsupported(&self, problem: impl fmt::Display) -> Error {
+        self.error(Reason::Unsupported, None, None, false, &format!("{self}: {problem}"))
     }
 
     /// Access is refused before there is anything to ask.

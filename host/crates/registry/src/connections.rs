@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use url::Url;
 use crate::asked::Leg;
 use crate::connect::{Connector, Reach, host_and_port};
 use crate::exchange::{Endpoint, Sent};
+use crate::quota::{Quota, Quotas};
 use crate::registries::Place;
 use crate::token::Tokens;
 use crate::{Credentials, Error, Registries, Repository};
@@ -89,9 +91,19 @@ impl Connections {
         }
         let clients = Clients::new(roots, &reach, &timeouts)?;
         let homes = Cache::builder().max_capacity(20_000).build();
-        let (tokens, cache_credentials) = (Tokens::new(), ArcSwapOption::empty());
-        let shared = Shared { registries, timeouts, reach, clients, own_cas, tokens, homes, cache_credentials };
-        Ok(Self(Arc::new(shared)))
+        let without_referrers = Cache::builder().max_capacity(1_000).time_to_live(REFERRERS_ASKED_AGAIN).build();
+        Ok(Self(Arc::new(Shared {
+            registries,
+            timeouts,
+            reach,
+            clients,
+            own_cas,
+            tokens: Tokens::new(),
+            homes,
+            cache_credentials: ArcSwapOption::empty(),
+            without_referrers,
+            quotas: Arc::default(),
+        })))
     }
 
     /// A repository of an upstream registry. `registry` is the host as it stands in references.
@@ -157,6 +169,21 @@ impl Connections {
         &self.0.homes
     }
 
+    /// Registries that have no referrers API.
+    pub(crate) fn without_referrers(&self) -> &Cache<Arc<str>, ()> {
+        &self.0.without_referrers
+    }
+
+    /// What upstream registries allow, by their hosts as they stand in references; of those that tell.
+    pub fn quotas(&self) -> BTreeMap<Arc<str>, Quota> {
+        self.0.quotas.all()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn note_quota(&self, registry: &Arc<str>, headers: &http::HeaderMap) {
+        self.0.quotas.note(registry, headers);
+    }
+
     fn endpoint(&self, leg: Leg, registry: &Arc<str>, place: &Place) -> Endpoint {
         let shared = &self.0;
         let own = place.ca.as_ref().and_then(|ca| shared.own_cas.iter().find(|own| own.certificates == *ca));
@@ -166,7 +193,8 @@ impl Connections {
             Leg::Upstream => (&clients.upstream, shared.timeouts.upstream, shared.reach.clone()),
         };
         let (registry, url, client) = (Arc::clone(registry), place.url.clone(), client.clone());
-        Endpoint { leg, registry, url, waits, reach, client, credentials: None }
+        let quotas = Arc::clone(&shared.quotas);
+        Endpoint { leg, registry, url, waits, reach, client, credentials: None, quotas }
     }
 }
 
@@ -189,7 +217,12 @@ struct Shared {
     tokens: Tokens,
     homes: Cache<(Url, String), Arc<str>>,
     cache_credentials: ArcSwapOption<Credentials>,
+    without_referrers: Cache<Arc<str>, ()>,
+    quotas: Arc<Quotas>,
 }
+
+/// How long a registry is taken to have no referrers API when it said so.
+const REFERRERS_ASKED_AGAIN: Duration = Duration::from_hours(1);
 
 /// Clients that trust a CA of the registries file beside the public ones. A redirect of such a registry, to a store
 /// behind the same CA, is followed with the same trust.

@@ -1,8 +1,9 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cache_registry_core::{Digest, Location, Reason, Reference};
+use cache_registry_core::{Digest, Location, Platforms, Reason, Reference};
 use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -20,19 +21,12 @@ use crate::{Connections, Error, GetOptions, Manifest, Object, Repository};
 pub struct CopyOptions {
     /// Which platforms of an index.
     pub platforms: Platforms,
+    /// Whether what is about the image comes along: signatures, attestations, SBOMs.
+    pub referrers: bool,
     /// How many blobs at once; each takes a connection on both sides and at most some hundred KiB.
     pub parallel_blobs: usize,
     /// How long the whole copy may take.
     pub time: Duration,
-}
-
-/// Which platforms of an index are copied.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Platforms {
-    /// All that it names.
-    #[default]
-    All,
 }
 
 /// What the cache has after a copy.
@@ -42,7 +36,7 @@ pub struct Copied {
     pub digest: Digest,
     /// Bytes of all manifests, configurations and layers, each counted once.
     pub size: u64,
-    /// `linux/amd64`, `linux/arm64/v8`; empty for what is no image.
+    /// Those that the cache has: `linux/amd64`, `linux/arm64/v8`; empty for what is no image.
     pub platforms: Vec<String>,
     /// Bytes of blobs and manifests that were sent to the cache; 0 where it had everything.
     pub bytes_uploaded: u64,
@@ -81,14 +75,17 @@ impl CopyError {
 
 impl Default for CopyOptions {
     fn default() -> Self {
-        Self { platforms: Platforms::All, parallel_blobs: 3, time: Duration::from_hours(1) }
+        Self { platforms: Platforms::All, referrers: false, parallel_blobs: 3, time: Duration::from_hours(1) }
     }
 }
 
 /// Copies an image from upstream to its [`Location`] in the cache.
 ///
-/// Manifests and indexes are copied byte for byte. Each is pushed by its digest after all that it refers to, and the
+/// Manifests and indexes are copied byte for byte. Each is pushed by its digest after all of it that is wanted, and the
 /// tag is set last: what a tag names is always complete. An image that is there already costs upstream one HEAD.
+///
+/// Of an index, the images are copied that are for the wanted platforms; all of them where the cache refuses an index of
+/// which some are missing. What is about the image comes last, and that it cannot be had is a note.
 pub async fn copy(
     source: &Reference,
     connections: &Connections,
@@ -105,22 +102,22 @@ pub async fn copy(
         done: Arc::new(AtomicU64::new(0)),
         uploaded: Arc::new(AtomicU64::new(0)),
     };
-    let Platforms::All = options.platforms;
-    let wanted = source.manifest_reference();
-    let copying = copy.run(&wanted, location.tag(), progress);
+    let reference = source.manifest_reference();
+    let copying = copy.run(&reference, location.tag(), &options.platforms, progress);
     let copied = tokio::time::timeout(options.time, copying).await;
-    copied
-        .unwrap_or_else(|_| {
-            Err(copy
-                .upstream
-                .unusable(format_args!("not copied within {:?}; the next try goes on from here", options.time)))
-        })
-        .map_err(CopyError)
+    let (mut copied, whole) = copied.unwrap_or_else(|_| {
+        let problem = format_args!("not copied within {:?}; the next try goes on from here", options.time);
+        Err(copy.upstream.unusable(problem))
+    })?;
+    if options.referrers {
+        copied.notes.extend(copy.bring_referrers(&whole).await);
+    }
+    Ok(copied)
 }
 
-struct Copy<'a> {
-    upstream: Repository,
-    target: Repository,
+pub(crate) struct Copy<'a> {
+    pub(crate) upstream: Repository,
+    pub(crate) target: Repository,
     cache: &'a Url,
     parallel_blobs: usize,
     /// Bytes of blobs that the target has.
@@ -128,7 +125,7 @@ struct Copy<'a> {
     uploaded: Arc<AtomicU64>,
 }
 
-const TRIES: usize = 4;
+pub(crate) const TRIES: usize = 4;
 /// A blob's download is taken up again by itself, so that this is for the upload.
 const BLOB_TRIES: usize = 3;
 const REPORT_EVERY: Duration = Duration::from_millis(500);
@@ -136,31 +133,56 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 const LARGEST_CONFIG: usize = 4 * 1024 * 1024;
 
 impl Copy<'_> {
-    async fn run(&self, wanted: &str, tag: &str, progress: &dyn Progress) -> Result<Copied, Error> {
-        let root = self.upstream.resolve(wanted).await?;
-        let is_tagged = self.is_tagged(tag, &root).await?;
-        let plan = plan(&root, &self.upstream, &self.target).await?;
+    /// Copies the image. Also returns the manifests that it was made of.
+    async fn run(
+        &self,
+        reference: &str,
+        tag: &str,
+        wanted: &Platforms,
+        progress: &dyn Progress,
+    ) -> Result<(Copied, Plan), Error> {
+        let root = self.upstream.resolve(reference).await?;
+        let before = retried(TRIES, || self.target.head_manifest(tag)).await?.and_then(|existing| existing.digest);
+        let tag = Some(tag).filter(|_| before.as_ref() != Some(&root));
+        let (plan, notes) = match self.bring(&root, tag, wanted, progress).await? {
+            Brought::All(plan, notes) => (plan, notes),
+            Brought::Refused(error) => {
+                tracing::debug!(%error, "the registry takes no index of which images are missing: all are copied");
+                match self.bring(&root, tag, &Platforms::All, progress).await? {
+                    Brought::All(plan, notes) => (plan, notes),
+                    Brought::Refused(error) => return Err(error),
+                }
+            }
+        };
+        if let Some(before) = before.filter(|before| *before != root) {
+            self.forget_referrers(&before).await;
+        }
+        let manifests = plan.manifests.iter().map(|part| part.manifest.bytes.len() as u64);
+        let size = manifests.chain(plan.blobs.iter().map(|blob| blob.size)).fold(0, u64::saturating_add);
+        let bytes_uploaded = self.uploaded.load(Ordering::Relaxed);
+        let platforms = self.platforms(&plan).await?;
+        Ok((Copied { digest: root, size, platforms, bytes_uploaded, notes }, plan))
+    }
+
+    /// Brings what is wanted of `root` into the target, and sets the tag at last.
+    pub(crate) async fn bring(
+        &self,
+        root: &Digest,
+        tag: Option<&str>,
+        wanted: &Platforms,
+        progress: &dyn Progress,
+    ) -> Result<Brought, Error> {
+        let plan = plan(root, &self.upstream, &self.target, wanted).await?;
         let missing = self.missing(&plan).await?;
         let total = plan.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
         let absent = missing.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
         self.done.store(total.saturating_sub(absent), Ordering::Relaxed);
-
         let notes = self.upload_all(missing, total, progress).await?;
-        self.push_manifests(&plan, (!is_tagged).then_some(tag)).await?;
-
-        let manifests = plan.manifests.iter().map(|part| part.manifest.bytes.len() as u64);
-        let size = manifests.fold(total, u64::saturating_add);
-        let bytes_uploaded = self.uploaded.load(Ordering::Relaxed);
-        let platforms = match &plan.only_config {
-            Some(config) => self.platform(config).await.into_iter().collect(),
-            None => plan.platforms,
-        };
-        Ok(Copied { digest: root, size, platforms, bytes_uploaded, notes })
-    }
-
-    async fn is_tagged(&self, tag: &str, root: &Digest) -> Result<bool, Error> {
-        let existing = retried(TRIES, || self.target.head_manifest(tag)).await?;
-        Ok(existing.and_then(|existing| existing.digest).is_some_and(|digest| digest == *root))
+        match self.push_manifests(&plan, tag).await {
+            Ok(()) => Ok(Brought::All(plan, notes)),
+            Err(error) if !plan.left_out.is_empty() && refuses_gaps(&error) => Ok(Brought::Refused(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The blobs that the target does not have.
@@ -248,15 +270,46 @@ impl Copy<'_> {
         }
     }
 
-    async fn push_manifest(&self, reference: &str, manifest: &Manifest) -> Result<(), Error> {
+    pub(crate) async fn push_manifest(&self, reference: &str, manifest: &Manifest) -> Result<(), Error> {
         retried(TRIES, || self.target.push_manifest(reference, manifest)).await?;
         self.uploaded.fetch_add(manifest.bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
+    /// What the target has of what the image offers: what was wanted, and what is there from before.
+    async fn platforms(&self, plan: &Plan) -> Result<Vec<String>, Error> {
+        if let Some(config) = &plan.only_config {
+            return Ok(self.platform(config).await.into_iter().collect());
+        }
+        let looking = iter(plan.offered.clone()).map(|(digest, platform)| async move {
+            let is_there = !plan.left_out.contains(&digest)
+                || retried(TRIES, || self.target.head_manifest(digest.as_ref())).await?.is_some();
+            Ok(is_there.then(|| platform.to_string()))
+        });
+        let found = looking.buffered(self.parallel_blobs).try_filter_map(|found| async { Ok(found) });
+        let mut platforms: Vec<String> = found.try_collect().await?;
+        let mut known = HashSet::new();
+        platforms.retain(|platform| known.insert(platform.clone()));
+        Ok(platforms)
+    }
+
     /// Told for information only: an image is no worse for a configuration that does not name its platform.
     async fn platform(&self, config: &Blob) -> Option<String> {
         let response = self.target.get(&Object::Blob(config.digest.clone()), &GetOptions::default()).await.ok()?;
-        config_platform(&response.into_body().whole(LARGEST_CONFIG).await.ok()?)
+        Some(config_platform(&response.into_body().whole(LARGEST_CONFIG).await.ok()?)?.to_string())
     }
+}
+
+/// How an attempt to bring something into the target ended.
+pub(crate) enum Brought {
+    /// It is there, and these are notes on what was left out.
+    All(Plan, Vec<String>),
+    /// The target wants all that its indexes name.
+    Refused(Error),
+}
+
+/// The target may not take an index of which images are missing: distribution 2.8 says `MANIFEST_BLOB_UNKNOWN` with a
+/// 400, others have other words and numbers.
+fn refuses_gaps(error: &Error) -> bool {
+    error.status().is_some_and(|status| matches!(status.as_u16(), 400 | 404 | 409 | 422))
 }

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::asked::{Asked, Leg, Whom};
 use crate::connect::{BoxError, Connector, Reach, host_and_port};
+use crate::quota::Quotas;
 use crate::token::{Need, Tokens};
 use crate::{Body, Credentials, Error, Waits};
 
@@ -37,6 +38,8 @@ pub(crate) struct Endpoint {
     pub(crate) client: Client<Connector, Sent>,
     /// In whose name it is asked; nobody's where absent.
     pub(crate) credentials: Option<Credentials>,
+    /// Where it is noted what the registry allows.
+    pub(crate) quotas: Arc<Quotas>,
 }
 
 /// A request, but for what it brings along.
@@ -135,6 +138,9 @@ impl Endpoint {
             let payload = std::mem::replace(&mut payload, Payload::Empty);
             let response = self.once(&ask, &asked, payload, authorization.as_ref()).await?;
             let status = response.status();
+            if self.leg == Leg::Upstream && asked.whom == Whom::Registry {
+                self.quotas.note(&self.registry, response.headers());
+            }
             if is_redirect(status) {
                 let next = redirect(&asked, &response)?;
                 if !matches!(ask.method, Method::GET | Method::HEAD) {

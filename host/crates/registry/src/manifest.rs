@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use cache_registry_core::{Digest, parse_digest};
+use cache_registry_core::{Digest, Platform, parse_digest};
 use http::HeaderValue;
 use serde::Deserialize;
 
@@ -39,8 +39,16 @@ pub(crate) enum Contents {
 pub(crate) struct Child {
     pub(crate) digest: Digest,
     /// `linux/arm64/v8`; `None` where it is for no platform, such as an attestation.
-    pub(crate) platform: Option<String>,
+    pub(crate) platform: Option<Platform>,
+    /// The one that it is about: of an attestation, what it attests.
+    pub(crate) about: Option<Digest>,
+    /// It is an index itself.
+    pub(crate) is_index: bool,
 }
+
+/// How `BuildKit` says which image an attestation is about
+/// (<https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md>).
+const ABOUT: &str = "vnd.docker.reference.digest";
 
 /// A configuration or a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -105,8 +113,8 @@ pub(crate) fn media_type(content_type: Option<&HeaderValue>, bytes: &[u8]) -> Re
 }
 
 /// The platform that an image's configuration names.
-pub(crate) fn config_platform(config: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Platform>(config).ok()?.name()
+pub(crate) fn config_platform(config: &[u8]) -> Option<Platform> {
+    serde_json::from_slice::<RawPlatform>(config).ok()?.platform()
 }
 
 /// The parts of manifests and indexes that are looked at; all else is passed on unread.
@@ -127,11 +135,13 @@ struct RawDescriptor {
     media_type: String,
     digest: String,
     size: u64,
-    platform: Option<Platform>,
+    platform: Option<RawPlatform>,
+    #[serde(default)]
+    annotations: serde_json::Value,
 }
 
 #[derive(Deserialize)]
-struct Platform {
+struct RawPlatform {
     os: Option<String>,
     architecture: Option<String>,
     variant: Option<String>,
@@ -143,7 +153,10 @@ impl RawDescriptor {
     }
 
     fn child(&self) -> Result<Child, String> {
-        Ok(Child { digest: self.digest()?, platform: self.platform.as_ref().and_then(Platform::name) })
+        let about = self.annotations.get(ABOUT).and_then(|about| parse_digest(about.as_str()?).ok());
+        let platform = self.platform.as_ref().and_then(RawPlatform::platform);
+        let is_index = matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_INDEX);
+        Ok(Child { digest: self.digest()?, platform, about, is_index })
     }
 
     fn blob(&self) -> Result<Blob, String> {
@@ -154,15 +167,9 @@ impl RawDescriptor {
     }
 }
 
-impl Platform {
-    fn name(&self) -> Option<String> {
-        let (os, architecture) = (self.os.as_deref()?, self.architecture.as_deref()?);
-        // BuildKit marks attestations so (https://docs.docker.com/build/metadata/attestations/attestation-storage/).
-        if os.is_empty() || os == "unknown" {
-            return None;
-        }
-        let parts = [Some(os), Some(architecture), self.variant.as_deref().filter(|variant| !variant.is_empty())];
-        Some(parts.into_iter().flatten().collect::<Vec<_>>().join("/"))
+impl RawPlatform {
+    fn platform(&self) -> Option<Platform> {
+        Platform::new(self.os.as_deref()?, self.architecture.as_deref()?, self.variant.as_deref())
     }
 }
 
@@ -209,11 +216,15 @@ mod tests {
         let text = format!(
             r#"{{"manifests":[
                 {{"digest":"{DIGEST}","size":1,"platform":{{"os":"linux","architecture":"arm64","variant":"v8"}}}},
-                {{"digest":"{DIGEST}","size":1,"platform":{{"os":"unknown","architecture":"unknown"}}}}]}}"#
+                {{"digest":"{DIGEST}","size":1,"platform":{{"os":"unknown","architecture":"unknown"}},
+                  "annotations":{{"{ABOUT}":"{DIGEST}","n":1}}}},
+                {{"digest":"{DIGEST}","size":1,"mediaType":"{DOCKER_INDEX}","annotations":{{"{ABOUT}":"x"}}}}]}}"#
         );
         let Contents::Index(children) = manifest(OCI_INDEX, &text).contents().unwrap() else { panic!("no index") };
-        let platforms: Vec<_> = children.iter().map(|child| child.platform.as_deref()).collect();
-        assert_eq!(platforms, [Some("linux/arm64/v8"), None]);
+        let platforms = children.iter().map(|child| child.platform.as_ref().map(ToString::to_string));
+        assert_eq!(platforms.collect::<Vec<_>>(), [Some("linux/arm64/v8".to_owned()), None, None]);
+        let rest: Vec<_> = children.iter().map(|child| (child.about.is_some(), child.is_index)).collect();
+        assert_eq!(rest, [(false, false), (true, false), (false, true)]);
     }
 
     #[test]

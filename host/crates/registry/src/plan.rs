@@ -1,21 +1,23 @@
 use std::collections::{HashMap, HashSet};
 
-use cache_registry_core::Digest;
+use cache_registry_core::{Digest, Platform, Platforms};
 use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
 
-use crate::manifest::{Blob, Contents};
+use crate::manifest::{Blob, Child, Contents};
 use crate::retry::retried;
 use crate::{Error, Manifest, Repository};
 
-/// All that an image consists of.
+/// What of an image is to be in the target.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Every manifest once, each after all that it refers to: the order of pushing. The last one is the root.
     pub(crate) manifests: Vec<Part>,
     /// Every configuration and layer once.
     pub(crate) blobs: Vec<Blob>,
-    /// Of the index's entries.
-    pub(crate) platforms: Vec<String>,
+    /// What its indexes have for a platform, in their order, each once, be it copied or not.
+    pub(crate) offered: Vec<(Digest, Platform)>,
+    /// What its indexes name and is not copied.
+    pub(crate) left_out: HashSet<Digest>,
     /// The configuration of an image that is no index's child, for its platform.
     pub(crate) only_config: Option<Blob>,
 }
@@ -38,10 +40,15 @@ const MOST_BYTES: usize = 32 * 1024 * 1024;
 const AT_ONCE: usize = 4;
 const TRIES: usize = 4;
 
-/// Fetches every manifest that `root` reaches: from the target where it has them, because that costs upstream nothing.
-pub(crate) async fn plan(root: &Digest, upstream: &Repository, target: &Repository) -> Result<Plan, Error> {
+/// Fetches every manifest that `root` reaches by what is wanted of its indexes: from the target where it has them,
+/// because that costs upstream nothing.
+pub(crate) async fn plan(
+    root: &Digest,
+    upstream: &Repository,
+    target: &Repository,
+    wanted: &Platforms,
+) -> Result<Plan, Error> {
     let mut parts: HashMap<Digest, (Part, Contents)> = HashMap::new();
-    let mut platforms = Vec::new();
     let mut level = vec![root.clone()];
     let mut seen: HashSet<Digest> = level.iter().cloned().collect();
     let mut bytes = 0;
@@ -49,17 +56,15 @@ pub(crate) async fn plan(root: &Digest, upstream: &Repository, target: &Reposito
         let fetching = iter(std::mem::take(&mut level)).map(|digest| fetch(digest, upstream, target));
         let mut fetched = std::pin::pin!(fetching.buffered(AT_ONCE));
         while let Some(part) = fetched.try_next().await? {
-            let contents = part.manifest.contents().map_err(|problem| upstream.unusable(problem))?;
+            let contents = part.manifest.contents().map_err(|problem| upstream.unsupported(problem))?;
             bytes += part.manifest.bytes.len();
             // Asked of every one: a level may be of a thousand large ones.
             if bytes > MOST_BYTES {
                 return Err(out_of_bounds(root, upstream));
             }
             if let Contents::Index(children) = &contents {
-                platforms.extend(children.iter().filter_map(|child| child.platform.clone()));
-                level.extend(
-                    children.iter().map(|child| &child.digest).filter(|new| seen.insert((*new).clone())).cloned(),
-                );
+                let new = chosen(children, wanted).filter(|child| seen.insert(child.digest.clone()));
+                level.extend(new.map(|child| child.digest.clone()));
             }
             parts.insert(part.manifest.digest.clone(), (part, contents));
         }
@@ -70,11 +75,29 @@ pub(crate) async fn plan(root: &Digest, upstream: &Repository, target: &Reposito
             return Err(out_of_bounds(root, upstream));
         }
     }
-    Ok(ordered(root, parts, platforms))
+    Ok(ordered(root, parts))
+}
+
+/// The entries of an index that are wanted. Those of no platform always are, but for what is about an entry that is not:
+/// an attestation goes with the image that it attests.
+pub(crate) fn chosen<'a>(children: &'a [Child], wanted: &Platforms) -> impl Iterator<Item = &'a Child> {
+    let offered: Vec<_> = children.iter().filter_map(|child| child.platform.as_ref()).collect();
+    let mut wanted = wanted.wanted_of(&offered).into_iter();
+    let mut unwanted = HashSet::new();
+    let mut taken = HashSet::new();
+    for child in children.iter().filter(|child| child.platform.is_some()) {
+        let side = if wanted.next() == Some(true) { &mut taken } else { &mut unwanted };
+        side.insert(&child.digest);
+    }
+    children.iter().filter(move |child| match (&child.platform, &child.about) {
+        (Some(_), _) => taken.contains(&child.digest),
+        (None, Some(about)) => taken.contains(about) || !unwanted.contains(about),
+        (None, None) => true,
+    })
 }
 
 fn out_of_bounds(root: &Digest, upstream: &Repository) -> Error {
-    upstream.unusable(format_args!(
+    upstream.unsupported(format_args!(
         "the index {root} is out of bounds: nested more than {DEEPEST} times, or of more than {MOST_MANIFESTS} \
          manifests or {MOST_BYTES} bytes"
     ))
@@ -93,8 +116,10 @@ async fn fetch(digest: Digest, upstream: &Repository, target: &Repository) -> Re
 }
 
 /// Brings what was fetched into the order of pushing.
-fn ordered(root: &Digest, mut parts: HashMap<Digest, (Part, Contents)>, mut platforms: Vec<String>) -> Plan {
-    let mut plan = Plan { manifests: Vec::new(), blobs: Vec::new(), platforms: Vec::new(), only_config: None };
+fn ordered(root: &Digest, mut parts: HashMap<Digest, (Part, Contents)>) -> Plan {
+    let (manifests, offered) = (Vec::new(), Vec::new());
+    let mut plan = Plan { manifests, blobs: Vec::new(), offered, left_out: HashSet::new(), only_config: None };
+    let known: HashSet<Digest> = parts.keys().cloned().collect();
     let mut blobs: HashMap<Digest, usize> = HashMap::new();
     // Depth first: a manifest is opened when it is met and pushed when it is met again, after its children.
     let mut path = vec![root.clone()];
@@ -103,6 +128,10 @@ fn ordered(root: &Digest, mut parts: HashMap<Digest, (Part, Contents)>, mut plat
         if opened.insert(digest.clone())
             && let Some((_, Contents::Index(children))) = parts.get(&digest)
         {
+            let unknown = children.iter().map(|child| &child.digest).filter(|child| !known.contains(*child));
+            plan.left_out.extend(unknown.cloned());
+            let named = |child: &Child| Some((child.digest.clone(), child.platform.clone()?));
+            plan.offered.extend(children.iter().filter_map(named));
             path.extend(children.iter().map(|child| &child.digest).filter(|child| parts.contains_key(child)).cloned());
             continue;
         }
@@ -124,68 +153,10 @@ fn ordered(root: &Digest, mut parts: HashMap<Digest, (Part, Contents)>, mut plat
         }
         plan.manifests.push(part);
     }
-    let mut known = HashSet::new();
-    platforms.retain(|platform| known.insert(platform.clone()));
-    plan.platforms = platforms;
+    let mut listed = HashSet::new();
+    plan.offered.retain(|offered| listed.insert(offered.clone()));
     plan
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::Child;
-    use cache_registry_core::Hasher;
-
-    fn digest(name: &str) -> Digest {
-        Hasher::sha256(name.as_bytes())
-    }
-
-    fn part(name: &str) -> Part {
-        let manifest = Manifest { media_type: String::new(), digest: digest(name), bytes: bytes::Bytes::new() };
-        Part { manifest, is_there: false }
-    }
-
-    fn index(name: &str, children: &[&str]) -> (Digest, (Part, Contents)) {
-        let child = |name: &&str| Child { digest: digest(name), platform: None };
-        (digest(name), (part(name), Contents::Index(children.iter().map(child).collect())))
-    }
-
-    fn image(name: &str, config: &str, layers: &[(&str, bool)]) -> (Digest, (Part, Contents)) {
-        let blob = |name: &str, is_foreign| Blob { digest: digest(name), size: 1, is_foreign };
-        let layers = layers.iter().map(|(name, is_foreign)| blob(name, *is_foreign)).collect();
-        (digest(name), (part(name), Contents::Image { config: blob(config, false), layers }))
-    }
-
-    #[test]
-    fn children_come_before_every_index_that_names_them() {
-        let parts = [
-            index("root", &["a", "inner", "b"]),
-            index("inner", &["a", "c"]),
-            image("a", "ca", &[]),
-            image("b", "cb", &[]),
-            image("c", "cc", &[]),
-        ];
-        let plan = ordered(&digest("root"), parts.into(), Vec::new());
-        let order: Vec<_> = plan.manifests.iter().map(|part| part.manifest.digest.clone()).collect();
-        let place = |name: &str| order.iter().position(|one| *one == digest(name)).unwrap();
-        assert_eq!(order.len(), 5);
-        assert!(place("a") < place("inner") && place("c") < place("inner") && place("inner") < place("root"));
-        assert_eq!(place("root"), 4);
-    }
-
-    #[test]
-    fn a_blob_of_many_manifests_is_one() {
-        let parts = [
-            index("root", &["a", "b"]),
-            image("a", "config", &[("layer", true), ("layer", true)]),
-            image("b", "config", &[("layer", false), ("other", true)]),
-        ];
-        let plan = ordered(&digest("root"), parts.into(), vec!["linux/amd64".to_owned(), "linux/amd64".to_owned()]);
-        let blobs: HashSet<_> = plan.blobs.iter().map(|blob| (blob.digest.clone(), blob.is_foreign)).collect();
-        let expected = [(digest("config"), false), (digest("layer"), false), (digest("other"), true)];
-        assert_eq!(blobs, HashSet::from(expected));
-        assert_eq!(plan.blobs.len(), 3);
-        assert_eq!(plan.platforms, ["linux/amd64"]);
-        assert_eq!(plan.only_config, None);
-    }
-}
+mod tests;

@@ -224,6 +224,11 @@ impl Repository {
         self.asked(&[]).map_or_else(|error| error, |asked| asked.unusable(problem))
     }
 
+    /// What the repository holds is of a kind that cannot be copied.
+    pub(crate) fn unsupported(&self, problem: impl std::fmt::Display) -> Error {
+        self.asked(&[]).map_or_else(|error| error, |asked| asked.unsupported(problem))
+    }
+
     /// A read of the registry itself, as an error tells of it.
     pub(crate) fn asked(&self, tail: &[&str]) -> Result<Asked, Error> {
         let endpoint = self.last_endpoint()?;
@@ -260,7 +265,8 @@ async fn read_manifest(reference: &str, answer: Answer) -> Result<Manifest, Erro
         }
         None => Hasher::sha256(&bytes),
     };
-    let media_type = media_type(parts.headers.get(CONTENT_TYPE), &bytes).map_err(|problem| asked.unusable(problem))?;
+    let media_type = media_type(parts.headers.get(CONTENT_TYPE), &bytes);
+    let media_type = media_type.map_err(|problem| asked.unsupported(problem))?;
     Ok(Manifest { media_type, digest, bytes })
 }
 

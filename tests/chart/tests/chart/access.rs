@@ -63,6 +63,9 @@ const ALWAYS: [&str; 13] = [
 /// The one that comes with credentials of the registry.
 const AUTHENTICATION: &str = "cache-registry-controllers | cache-registry-system | /secrets named cache-registry-registry-credentials | get,list,watch,patch";
 
+/// The one that comes with platforms that are the nodes'.
+const NODES: &str = "cache-registry-controllers | everywhere | /nodes | list,watch";
+
 /// Those that come with a certificate that the controllers manage.
 const SELF_MANAGED: [&str; 2] = [
     "cache-registry-controllers | cache-registry-system | /secrets named cache-registry-webhook-certificate | get,list,watch,patch",
@@ -80,7 +83,7 @@ const COLLECTION: [&str; 6] = [
 ];
 
 fn expected(more: &[&'static str]) -> BTreeSet<String> {
-    ALWAYS.iter().chain([&AUTHENTICATION]).chain(more).map(ToString::to_string).collect()
+    ALWAYS.iter().chain([&AUTHENTICATION, &NODES]).chain(more).map(ToString::to_string).collect()
 }
 
 #[test]
@@ -105,6 +108,15 @@ fn without_authentication_the_controllers_see_no_credentials() {
     let mut without = expected(&SELF_MANAGED);
     without.remove(AUTHENTICATION);
     assert_eq!(rights(&render("registry: { authentication: { enabled: false } }").unwrap()), without);
+}
+
+#[test]
+fn with_platforms_that_are_settled_the_controllers_see_no_nodes() {
+    let mut without = expected(&SELF_MANAGED);
+    without.remove(NODES);
+    for platforms in ["all", "[linux/amd64]"] {
+        assert_eq!(rights(&render(&format!("controllers: {{ platforms: {platforms} }}")).unwrap()), without);
+    }
 }
 
 #[test]

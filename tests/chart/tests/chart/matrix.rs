@@ -3,7 +3,7 @@
 use cache_registry_chart::{lint, render};
 
 /// Each is a name and values.
-pub(crate) const MATRIX: [(&str, &str); 15] = [
+pub(crate) const MATRIX: [(&str, &str); 16] = [
     ("none", ""),
     ("cert-manager", "controllers: { webhook: { certificate: { mode: cert-manager } } }"),
     ("an issuer of one's own", ISSUER),
@@ -16,6 +16,7 @@ pub(crate) const MATRIX: [(&str, &str); 15] = [
     ("registries", REGISTRIES),
     ("a registries file of one's own", "registriesSecret: { name: registries, key: file.yaml }"),
     ("places", PLACES),
+    ("platforms", "controllers: { platforms: [linux/amd64, linux/arm/v7], referrers: false }"),
     ("monitoring", MONITORING),
     ("no extras", NO_EXTRAS),
     ("empty keys", EMPTY),

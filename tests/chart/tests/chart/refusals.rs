@@ -30,6 +30,10 @@ const GARBAGE: &str = "registry.garbageCollectionSchedule: without registry.pers
     "controllers: { updateInterval: hourly }",
     "controllers.updateInterval: \"hourly\" is not a whole number and a unit, s, m, h or d: 1h"
 )]
+#[case("controllers: { platforms: amd64 }", "at '/controllers/platforms'")]
+#[case("controllers: { platforms: [amd64] }", "at '/controllers/platforms/0'")]
+#[case("controllers: { platforms: [] }", "at '/controllers/platforms'")]
+#[case("controllers: { referrers: 'yes' }", "at '/controllers/referrers': got string, want boolean")]
 #[case("cachedImagesExpiryDelay: -1", "at '/cachedImagesExpiryDelay': minimum")]
 #[case("policies: { time: '50' }", "policies.time: \"50\" is not a whole number and a unit")]
 #[case("policies: { memory: 32MB }", "policies.memory: \"32MB\" is not a number of bytes")]

@@ -56,7 +56,13 @@ fn saying(status: &str, reason: &str) -> CachedImage {
 }
 
 fn kept() -> Kept {
-    Kept { digest: DIGEST.to_owned(), size: 42, platforms: vec!["linux/arm64".to_owned()], at: now() }
+    Kept {
+        digest: DIGEST.to_owned(),
+        size: 42,
+        platforms: vec!["linux/arm64".to_owned()],
+        notes: Vec::new(),
+        at: now(),
+    }
 }
 
 fn cached(check_at: Instant) -> Standing {

@@ -94,6 +94,12 @@ impl<C: Copier> Reconciler<C> {
         }
         self.doubted = Some(now);
         tracing::warn!("the registry has lost an image that it had: it is asked about all of them");
+        self.check_all();
+    }
+
+    /// Asks the registry about all images that it should have.
+    pub(super) fn check_all(&mut self) {
+        let now = Instant::now();
         for name in self.images.keys().cloned().collect::<Vec<_>>() {
             if let Some(Standing::Cached { check_at, .. }) =
                 self.images.get_mut(&name).map(|tracked| &mut tracked.standing)

@@ -1,19 +1,20 @@
 mod expiry;
 mod inventory;
+mod platforms;
 mod updates;
 
 use std::sync::Mutex;
 
 use super::*;
 use crate::mock_api::{Asked, MockApi};
-use cache_registry_core::{Hasher, object_name};
+use cache_registry_core::{Hasher, PlatformChoice, Platforms, object_name};
 use cache_registry_runtime::Readiness;
 use futures::stream;
 use http::Method;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 const IMAGES: &str = "/apis/cache-registry.enix.io/v1alpha1/cachedimages";
@@ -42,6 +43,7 @@ struct World {
     workloads: mpsc::UnboundedSender<(Kind, Event<DeserializeGuard<Workload>>)>,
     images: Watch<CachedImage>,
     registry: Arc<Mutex<Holdings>>,
+    wanted: watch::Sender<Option<Platforms>>,
     asks: mpsc::UnboundedReceiver<Ask<String>>,
     removals: mpsc::UnboundedReceiver<Ask<()>>,
     copies: mpsc::UnboundedReceiver<Ask<Copied>>,
@@ -138,6 +140,7 @@ impl World {
         let (copies, copies_asked) = mpsc::unbounded_channel();
         let (finds, finds_asked) = mpsc::unbounded_channel();
         let (mut metrics, readiness) = (Registry::default(), Readiness::new());
+        let (platforms, wanted) = watch::channel(Some(Platforms::All));
         let reconciler = Reconciler::new(
             Cluster::new(client.clone(), "me".to_owned()),
             Survey::new(client, NodeAddress::default()),
@@ -148,6 +151,7 @@ impl World {
                 expiry_delay,
                 update_interval: Duration::ZERO,
                 max_size: Some(MAX_SIZE),
+                platforms: Wanted::as_told(wanted),
             },
             Metrics::register(&mut metrics),
             readiness.hold("all of it"),
@@ -174,6 +178,7 @@ impl World {
             workloads: workload_events,
             images: image_events,
             registry,
+            wanted: platforms,
             asks: asks_asked,
             removals: removals_asked,
             copies: copies_asked,
@@ -419,6 +424,7 @@ async fn what_the_registry_says_of_images_is_counted() {
     world.find().await.answer(Err(failure(Reason::RegistryUnreachable, None)));
     let _copy = world.copy().await;
     assert!(world.metric(r#"cache_registry_checks_total{outcome="found"} 1"#));
+    assert!(world.metric(r#"cache_registry_checks_total{outcome="partial"} 0"#));
     assert!(world.metric(r#"cache_registry_checks_total{outcome="lost"} 1"#));
     assert!(world.metric(r#"cache_registry_checks_total{outcome="failed"} 1"#));
 }

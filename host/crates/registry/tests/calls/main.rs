@@ -14,9 +14,11 @@ mod garbage;
 mod images;
 mod limits;
 mod redirects;
+mod referrers;
 mod removals;
 mod server;
 mod tls;
+mod whole;
 mod writes;
 
 use std::time::Duration;

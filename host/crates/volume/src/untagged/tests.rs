@@ -102,3 +102,21 @@ fn a_new_volume_gets_the_folders_that_are_looked_for() {
     assert_eq!(volume.remove_all(), Removed::default());
     assert!(["repositories", "blobs"].iter().all(|folder| volume.0.path().join(BASE).join(folder).is_dir()));
 }
+
+#[test]
+fn an_index_with_gaps_keeps_what_is_there_and_signatures_stay_with_their_tag() {
+    let volume = Volume::new();
+    let entry = |digest| format!(r#"{{"digest":"{}"}}"#, full(digest));
+    // Of the images of the index, b is there and c is not.
+    volume.manifest("a", 'a', &format!(r#"{{"manifests":[{},{}]}}"#, entry('b'), entry('c')));
+    volume.manifest("a", 'b', "{}");
+    volume.tag("a", "1", &['a']);
+    volume.manifest("a", 'd', &format!(r#"{{"manifests":[{}]}}"#, entry('e')));
+    volume.manifest("a", 'e', &format!(r#"{{"subject":{}}}"#, entry('a')));
+    volume.tag("a", &format!("sha256-{}", hex('a')), &['d']);
+    // Completed elsewhere, which is no business of this one.
+    volume.manifest("other", 'c', "{}");
+    assert_eq!(volume.remove_all(), Removed { manifests: 1, left_alone: 0 });
+    assert!(['a', 'b', 'd', 'e'].into_iter().all(|digest| volume.has("a", digest)));
+    assert!(!volume.has("other", 'c'));
+}
