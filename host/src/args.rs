@@ -1,6 +1,6 @@
 #![allow(clippy::doc_markdown, reason = "these comments are what --help prints, where backticks are noise")]
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -62,6 +62,9 @@ pub(crate) struct Webhook {
     /// How often it is looked at what the tags of policies' images name: 30s, 5m
     #[arg(long, env = "CACHE_REGISTRY_POLICY_IMAGE_INTERVAL", value_name = "TIME", default_value = "5m", value_parser = time)]
     pub(crate) policy_image_interval: Duration,
+    /// Leaves pods alone that have pull secrets, whatever policies say: for controllers that do not read these
+    #[arg(long, env = "CACHE_REGISTRY_LEAVE_ALONE_PULL_SECRETS")]
+    pub(crate) leave_alone_pull_secrets: bool,
     #[command(flatten)]
     pub(crate) policies: PolicyHost,
     #[command(flatten)]
@@ -111,6 +114,18 @@ pub(crate) struct Controllers {
     /// Whether signatures, attestations and SBOMs of an image are copied with it: true, false
     #[arg(long, env = "CACHE_REGISTRY_REFERRERS", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) referrers: bool,
+    /// Reads the pull secrets of pods, in any namespace, and copies in their name; without it, only what everybody may
+    /// pull is copied
+    #[arg(long, env = "CACHE_REGISTRY_PULL_SECRETS")]
+    pub(crate) pull_secrets: bool,
+    /// Address at which proxies get tokens to pull with, plain HTTP, for the password with which they read the registry
+    #[arg(
+        long,
+        env = "CACHE_REGISTRY_PULL_TOKENS_LISTEN",
+        value_name = "ADDRESS",
+        requires_all = ["pull_secrets", "registry_credentials_secret"]
+    )]
+    pub(crate) pull_tokens_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) webhook_certificate: WebhookCertificate,
     #[command(flatten)]
@@ -235,6 +250,15 @@ pub(crate) struct Proxy {
     /// without one it is asked without credentials
     #[arg(long, env = "CACHE_REGISTRY_CACHE_CREDENTIALS", value_name = "FILE")]
     pub(crate) cache_credentials: Option<PathBuf>,
+    /// The controllers, which give tokens for upstreams that do not let everybody in, to who shows these credentials
+    #[arg(
+        long,
+        env = "CACHE_REGISTRY_PULL_TOKENS",
+        value_name = "URL",
+        value_parser = controllers_url,
+        requires = "cache_credentials"
+    )]
+    pub(crate) pull_tokens: Option<Url>,
     #[command(flatten)]
     pub(crate) registries: RegistriesFile,
     #[command(flatten)]
@@ -281,6 +305,19 @@ fn registry_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// The URL of the controllers, in plain HTTP. The variables for Services have addresses of IPv6 without brackets.
+fn controllers_url(text: &str) -> Result<Url, String> {
+    let bracketed = text.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':')).and_then(|(host, port)| {
+        let is_bare = host.parse::<Ipv6Addr>().is_ok();
+        is_bare.then(|| format!("http://[{host}]:{port}"))
+    });
+    match registry_url(bracketed.as_deref().unwrap_or(text)) {
+        Ok(url) if url.scheme() == "http" => Ok(url),
+        Ok(_) => Err("expected http: the controllers answer without TLS".to_owned()),
+        Err(problem) => Err(problem),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,6 +335,20 @@ mod tests {
             assert!(registry_url(bad).unwrap_err().starts_with("expected http or https"), "{bad}");
         }
         assert!(registry_url("http://user:word@registry:5000").unwrap_err().contains("credentials"));
+    }
+
+    #[test]
+    fn the_controllers_may_be_at_any_address_of_a_service() {
+        for (given, url) in [
+            ("http://10.96.0.1:8082", "http://10.96.0.1:8082/"),
+            ("http://fd00::10:8082", "http://[fd00::10]:8082/"),
+            ("http://[fd00::10]:8082", "http://[fd00::10]:8082/"),
+            ("http://controllers:8082", "http://controllers:8082/"),
+        ] {
+            assert_eq!(controllers_url(given).unwrap().as_str(), url);
+        }
+        assert!(controllers_url("https://controllers:8082").unwrap_err().contains("without TLS"));
+        assert!(controllers_url("$(NONE_SERVICE_HOST):8082").is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use cache_registry_policy::{Engine, HostFacts};
 use cache_registry_proxy::{CacheCredentials, Proxy};
 use cache_registry_registry::{Connections, QuotaMetrics, Registries, Timeouts};
 use cache_registry_runtime::{Admin, LogFormat, Readiness, Sharing, Shutdown, telemetry};
-use cache_registry_webhook::Server;
+use cache_registry_webhook::{Ground, Server};
 use prometheus_client::registry::Registry as Metrics;
 
 use crate::args::{self, Args, Command};
@@ -59,7 +59,8 @@ async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
     let webhook_metrics = cache_registry_webhook::Metrics::register(&mut metrics);
     let config = cache_registry_webhook::Config::new(args.listen, args.tls_cert, args.tls_key);
     let server = Server::bind(config, webhook_metrics.clone()).await?;
-    let router = cache_registry_webhook::router(Arc::new(set.policies()), args.node.node_address, webhook_metrics);
+    let ground = Ground { node: args.node.node_address, leaves_pull_secrets_alone: args.leave_alone_pull_secrets };
+    let router = cache_registry_webhook::router(Arc::new(set.policies()), ground, webhook_metrics);
     let ready = readiness.hold("the policies of ConfigMaps");
 
     serve_admin(&args.admin, Sharing::Alone, readiness, metrics, &shutdown, set.status().router())?;
@@ -96,15 +97,28 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         platforms: args.platforms,
         referrers: args.referrers,
         webhook_certificate: args.webhook_certificate.wanted(),
+        pull_secrets: args.pull_secrets,
     };
+    let listen = |address| {
+        cache_registry_runtime::listen(address, Sharing::Alone)
+            .with_context(|| format!("listening on {address} for proxies"))
+    };
+    let pull_tokens = args.pull_tokens_listen.map(listen).transpose()?;
     let controllers_metrics = cache_registry_controllers::Metrics::register(&mut metrics);
     metrics.register_collector(Box::new(QuotaMetrics(connections.clone())));
 
     serve_admin(&args.admin, Sharing::Alone, readiness.clone(), metrics, &shutdown, Router::new())?;
     // Boxed: its state is tens of kilobytes, which every role's future would have.
-    Box::pin(cache_registry_controllers::run(client, config, connections, shutdown, readiness, controllers_metrics))
-        .await?;
-    Ok(())
+    let running = cache_registry_controllers::run(
+        client,
+        config,
+        connections,
+        pull_tokens,
+        shutdown,
+        readiness,
+        controllers_metrics,
+    );
+    Ok(Box::pin(running).await?)
 }
 
 async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
@@ -112,7 +126,8 @@ async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let mut metrics = Metrics::default();
 
-    let config = cache_registry_proxy::Config::new(args.cache, args.node.node_address);
+    let mut config = cache_registry_proxy::Config::new(args.cache, args.node.node_address);
+    config.pull_tokens = args.pull_tokens;
     let connections = Connections::new(read_registries(&args.registries)?, config.timeouts())?;
     if let Some(file) = args.cache_credentials {
         tokio::spawn(CacheCredentials::open(file, connections.clone()).await.follow());

@@ -83,6 +83,14 @@ localhost:{{ .Values.proxy.hostPort }}
 {{- /* Where the one that is read shows its own metrics. */ -}}
 {{- define "cache-registry.registryDebugPort" -}}5003{{- end }}
 
+{{- /* Where the controllers give the proxies tokens. */ -}}
+{{- define "cache-registry.pullTokenPort" -}}8082{{- end }}
+
+{{- /* Whether they do. A proxy shows them the password that it has for the registry, so there has to be one. */ -}}
+{{- define "cache-registry.givesPullTokens" -}}
+{{- if and .Values.controllers.pullSecrets.enabled .Values.registry.authentication.enabled }}true{{ end -}}
+{{- end }}
+
 {{- define "cache-registry.webhookPort" -}}9443{{- end }}
 
 {{- /* The port of probes and metrics, but for the proxies' own (proxy.adminPort). */ -}}

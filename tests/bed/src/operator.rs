@@ -40,6 +40,7 @@ pub const PRIVATE_REGISTRY: &str = "private.example";
 const WEBHOOK: u16 = 9443;
 const WEBHOOK_ADMIN: u16 = 8100;
 const CONTROLLERS_ADMIN: u16 = 8081;
+const PULL_TOKENS: u16 = 8200;
 /// The port of a proxy's metrics.
 pub(crate) const PROXY_ADMIN: u16 = 8080;
 const NOBODY: u16 = 9;
@@ -98,8 +99,15 @@ impl<'a> Operator<'a> {
             .args(["--registries".as_ref(), self.registries.as_path()])
             .args(["--admin-listen", &admin.to_string(), "--expiry-delay", options.expiry_delay])
             .args(["--update-interval", options.update_interval])
+            .args(["--pull-secrets"])
             .args(self.cache.is_guarded().then(|| format!("--registry-credentials-secret={REGISTRY_CREDENTIALS}")))
+            .args(self.cache.is_guarded().then(|| format!("--pull-tokens-listen={}", self.pull_tokens(replica))))
             .env("KUBECONFIG", kubeconfig)
+    }
+
+    /// Where a replica of the controllers gives tokens. The proxies ask the first.
+    fn pull_tokens(&self, replica: u8) -> SocketAddr {
+        self.network.shared(PULL_TOKENS + u16::from(replica))
     }
 
     /// The proxy of a node, which has no kubeconfig.
@@ -111,6 +119,7 @@ impl<'a> Operator<'a> {
             .args([format!("--net={}", namespace.path()).into(), self.tools.cache_registry().to_owned()])
             .args(["proxy", "--cache", &cache, "--admin-listen", &admin.to_string()])
             .args(self.cache.is_guarded().then(|| format!("--cache-credentials={credentials}")))
+            .args(self.cache.is_guarded().then(|| format!("--pull-tokens=http://{}", self.pull_tokens(0))))
             .args(["--registries".as_ref(), self.registries.as_path()])
             .env("RUST_LOG", LOG)
     }
@@ -164,6 +173,7 @@ fn cluster_role() -> Value {
         "metadata": { "name": CONTROLLERS_USER },
         "rules": [
             { "apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["list", "watch"] },
+            { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] },
             {
                 "apiGroups": ["apps"],
                 "resources": ["daemonsets", "deployments", "replicasets", "statefulsets"],

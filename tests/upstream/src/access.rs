@@ -25,6 +25,13 @@ pub enum Access {
         /// The password.
         password: String,
     },
+    /// Whoever shows this name and password by HTTP Basic at every request; there are no tokens.
+    Password {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: String,
+    },
 }
 
 /// The tokens that were given out, and the [`Access`] in force.
@@ -60,14 +67,21 @@ impl Gate {
     /// Says whether a request with this `Authorization` header may read `repository`; an empty one is the ping.
     pub(crate) fn admits(&self, authorization: Option<&str>, repository: &str) -> bool {
         let state = self.lock();
-        if state.access == Access::Open {
-            return true;
+        match &state.access {
+            Access::Open => return true,
+            Access::Password { username, password } => return authorization == Some(&*basic(username, password)),
+            Access::Tokens { .. } | Access::Credentials { .. } => {}
         }
         let token = authorization.and_then(|value| value.strip_prefix("Bearer "));
         token.and_then(|token| state.tokens.get(token)).is_some_and(|token| {
             token.until > Instant::now()
                 && (repository.is_empty() || token.scope == format!("repository:{repository}:pull"))
         })
+    }
+
+    /// Whether a refusal asks for a password, and not for a token.
+    pub(crate) fn wants_password(&self) -> bool {
+        matches!(self.lock().access, Access::Password { .. })
     }
 
     /// A token for this scope; `None` where the credentials are not the right ones.
@@ -77,12 +91,12 @@ impl Gate {
             Access::Open => CREDENTIALS_VALID_FOR,
             Access::Tokens { valid_for } => *valid_for,
             Access::Credentials { username, password } => {
-                let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}")));
-                if authorization != Some(&expected) {
+                if authorization != Some(&basic(username, password)) {
                     return None;
                 }
                 CREDENTIALS_VALID_FOR
             }
+            Access::Password { .. } => return None,
         };
         let valid_for = Duration::from_secs(seconds);
         let token = format!("token-{}", state.tokens.len() + 1);
@@ -93,4 +107,8 @@ impl Gate {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn basic(username: &str, password: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}")))
 }

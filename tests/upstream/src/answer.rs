@@ -169,8 +169,12 @@ impl Registry {
         }
     }
 
-    /// 401, and where to get a token (RFC 6750, section 3).
+    /// 401, and where to get a token (RFC 6750, section 3), or that a password is wanted (RFC 7617, section 2).
     fn challenge(&self, request: &http::request::Parts, target: &Target) -> Answer {
+        let refusal = Answer::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
+        if self.gate.wants_password() {
+            return refusal.with(WWW_AUTHENTICATE, r#"Basic realm="upstream""#);
+        }
         let host = text(&request.headers, &HOST).or_else(|| request.uri.authority().map(http::uri::Authority::as_str));
         let realm = format!("{}://{}/token", self.scheme, host.unwrap_or("localhost"));
         let scope = match target.repository.as_str() {
@@ -178,8 +182,7 @@ impl Registry {
             repository => format!(r#",scope="repository:{repository}:pull""#),
         };
         let challenge = format!(r#"Bearer realm="{realm}",service="upstream"{scope}"#);
-        Answer::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")
-            .with(WWW_AUTHENTICATE, &challenge)
+        refusal.with(WWW_AUTHENTICATE, &challenge)
     }
 }
 

@@ -5,17 +5,21 @@ use cache_registry_core::Reason;
 /// The longest pause between two attempts that nobody asked for.
 const LONGEST: Duration = Duration::from_mins(10);
 
+/// The same where access was refused: nobody tells that a Secret was put right, and a kubelet would wait no longer.
+const LONGEST_REFUSED: Duration = Duration::from_mins(5);
+
 /// A registry that asks for more than this is asked again after a day all the same.
 const LONGEST_ASKED_FOR: Duration = Duration::from_hours(24);
 
 /// How long to wait before the next attempt, after `attempts` (at least 1) that failed in a row.
 ///
-/// Pauses double from 5 s to 10 min; where our own registry was not reached, from 1 s to 15 s, because it is near and
+/// Pauses double from 5 s to 10 min, or 5 min where access was refused; where our own registry was not reached, from 1 s to 15 s, because it is near and
 /// everything waits for it. A registry that names a time (`Retry-After`) is not asked before. `random` is within 0..1:
 /// it spreads out what failed together.
 pub(crate) fn pause(reason: Reason, attempts: u32, retry_after: Option<Duration>, random: f64) -> Duration {
     let (first, longest) = match reason {
         Reason::RegistryUnreachable => (Duration::from_secs(1), Duration::from_secs(15)),
+        Reason::Unauthorized => (Duration::from_secs(5), LONGEST_REFUSED),
         _ => (Duration::from_secs(5), LONGEST),
     };
     let own = doubling(first, longest, attempts, random);
@@ -44,8 +48,9 @@ mod tests {
     #[case(Reason::NotFound, 1, 5)]
     #[case(Reason::NotFound, 2, 10)]
     #[case(Reason::UpstreamUnreachable, 4, 40)]
-    #[case(Reason::Unauthorized, 8, 600)]
-    #[case(Reason::Unauthorized, u32::MAX, 600)]
+    #[case(Reason::NotFound, 8, 600)]
+    #[case(Reason::NotFound, u32::MAX, 600)]
+    #[case(Reason::Unauthorized, 8, 300)]
     #[case(Reason::RegistryUnreachable, 1, 1)]
     #[case(Reason::RegistryUnreachable, 9, 15)]
     fn doubles_up_to_a_bound(#[case] reason: Reason, #[case] attempts: u32, #[case] seconds: u64) {

@@ -8,18 +8,20 @@ use url::Url;
 use crate::collection::Gate;
 use crate::plan::Failure;
 use crate::platforms::Wanted;
+use crate::pull_secrets::{PullSecret, PullSecrets};
 use crate::registry_access::Access;
 
 /// What is asked of registries, so that the reconciler's tests need none.
 pub(crate) trait Copier: Send + Sync + 'static {
-    /// Copies an image into the registry. When it returns `Ok`, the registry has it whole, under its tag.
-    fn copy(&self, source: &Reference) -> impl Future<Output = Result<Copied, Failure>> + Send;
+    /// Copies an image into the registry, in the name of whom the Secrets say. When it returns `Ok`, the registry has it
+    /// whole, under its tag.
+    fn copy(&self, source: &Reference, secrets: &[PullSecret]) -> impl Future<Output = Result<Copied, Failure>> + Send;
 
     /// Whether the registry has the image under its tag, with all that is wanted of it.
     fn find(&self, source: &Reference) -> impl Future<Output = Result<Found, Failure>> + Send;
 
     /// The digest of what upstream means by the image's tag now.
-    fn ask(&self, source: &Reference) -> impl Future<Output = Result<String, Failure>> + Send;
+    fn ask(&self, source: &Reference, secrets: &[PullSecret]) -> impl Future<Output = Result<String, Failure>> + Send;
 
     /// Whether the registry has this digest under the image's tag.
     fn has(&self, source: &Reference, digest: Option<&str>) -> impl Future<Output = Result<bool, Failure>> + Send;
@@ -57,16 +59,21 @@ pub(crate) struct RegistryCopier {
     pub(crate) gate: Gate,
     pub(crate) platforms: Wanted,
     pub(crate) referrers: bool,
+    pub(crate) pull_secrets: PullSecrets,
 }
 
 impl Copier for RegistryCopier {
-    async fn copy(&self, source: &Reference) -> Result<Copied, Failure> {
+    async fn copy(&self, source: &Reference, secrets: &[PullSecret]) -> Result<Copied, Failure> {
         self.open().await?;
         let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
         let (platforms, referrers) = (self.platforms.now().await, self.referrers);
-        let options = CopyOptions { platforms, referrers, ..CopyOptions::default() };
+        let copying = self.pull_secrets.each(source, secrets, |credentials| {
+            let platforms = platforms.clone();
+            let options = CopyOptions { platforms, referrers, credentials, ..CopyOptions::default() };
+            async move { Ok(copy(source, &self.connections, &self.registry, &options, &progress).await?) }
+        });
         tokio::select! {
-            copied = copy(source, &self.connections, &self.registry, &options, &progress) => Ok(copied?),
+            copied = copying => copied,
             // Begun anew when the gate is open again: what was pushed so far may be removed in the meantime.
             failure = self.gate.closed() => Err(failure),
         }
@@ -84,15 +91,18 @@ impl Copier for RegistryCopier {
         })
     }
 
-    async fn ask(&self, source: &Reference) -> Result<String, Failure> {
-        let repository = self.connections.upstream(source.registry(), source.repository());
+    async fn ask(&self, source: &Reference, secrets: &[PullSecret]) -> Result<String, Failure> {
         let tag = source.manifest_reference();
+        let asking = self.pull_secrets.each(source, secrets, |credentials| async {
+            let repository = self.connections.upstream_as(source.registry(), source.repository(), credentials);
+            Ok(repository.resolve(&tag).await?.to_string())
+        });
         let late = |_| Failure {
             reason: Reason::UpstreamUnreachable,
             message: format!("{} did not say within {} s what it has.", source.registry(), PATIENCE.as_secs()),
             retry_after: None,
         };
-        Ok(timeout(PATIENCE, repository.resolve(&tag)).await.map_err(late)??.to_string())
+        timeout(PATIENCE, asking).await.map_err(late)?
     }
 
     async fn has(&self, source: &Reference, digest: Option<&str>) -> Result<bool, Failure> {

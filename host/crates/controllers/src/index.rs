@@ -4,8 +4,18 @@ use std::sync::Arc;
 use cache_registry_core::Reference;
 use kube_runtime::watcher::Event;
 
-/// Which objects of one kind use which images, kept from their watch. Of an object only its name and its images stay in
-/// memory.
+use crate::pull_secrets::PullSecret;
+
+/// What an object asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uses {
+    pub(crate) images: HashSet<Reference>,
+    /// The names of Secrets in its own namespace with which they are pulled.
+    pub(crate) pull_secrets: Vec<Arc<str>>,
+}
+
+/// Which objects of one kind use which images, kept from their watch. Of an object only its name, its images and the names
+/// of its pull secrets stay in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     known: Known,
@@ -16,17 +26,23 @@ pub(crate) struct Index {
 
 #[derive(Debug, Default)]
 struct Known {
-    images_of: HashMap<Arc<str>, Vec<Arc<Reference>>>,
+    objects: HashMap<Arc<str>, Object>,
     users_of: HashMap<Arc<Reference>, BTreeSet<Arc<str>>>,
 }
 
+#[derive(Debug, Default)]
+struct Object {
+    images: Box<[Arc<Reference>]>,
+    pull_secrets: Box<[Arc<str>]>,
+}
+
 impl Index {
-    /// Takes in what the watch says, and gives the images of which the users changed. `read` gives the images of an
-    /// object.
+    /// Takes in what the watch says, and gives the images of which the users changed. `read` gives what an object asks
+    /// for.
     pub(crate) fn apply<K: kube::Resource>(
         &mut self,
         event: &Event<K>,
-        read: impl FnOnce(&K) -> HashSet<Reference>,
+        read: impl FnOnce(&K) -> Uses,
     ) -> HashSet<Arc<Reference>> {
         match event {
             Event::Init => {
@@ -43,7 +59,7 @@ impl Index {
                 self.known.differences(&before)
             }
             Event::Apply(object) => self.known.set(&key(object), read(object)),
-            Event::Delete(object) => self.known.set(&key(object), HashSet::new()),
+            Event::Delete(object) => self.known.set(&key(object), Uses::default()),
         }
     }
 
@@ -61,13 +77,23 @@ impl Index {
     pub(crate) fn users(&self, image: &Reference) -> Option<&BTreeSet<Arc<str>>> {
         self.known.users_of.get(image)
     }
+
+    /// What those who use the image pull it with.
+    pub(crate) fn pull_secrets(&self, image: &Reference) -> impl Iterator<Item = PullSecret> {
+        let objects = &self.known.objects;
+        let users = self.users(image).into_iter().flatten().filter_map(|user| Some((user, objects.get(user)?)));
+        users.flat_map(|(user, object)| {
+            let namespace: Arc<str> = user.split('/').next().unwrap_or_default().into();
+            object.pull_secrets.iter().map(move |name| PullSecret { namespace: namespace.clone(), name: name.clone() })
+        })
+    }
 }
 
 impl Known {
-    fn set(&mut self, user: &Arc<str>, sources: HashSet<Reference>) -> HashSet<Arc<Reference>> {
-        let before = self.images_of.remove(user).unwrap_or_default();
+    fn set(&mut self, user: &Arc<str>, uses: Uses) -> HashSet<Arc<Reference>> {
+        let before = self.objects.remove(user).unwrap_or_default();
         let mut changed = HashSet::new();
-        for source in before.iter().filter(|source| !sources.contains(source.as_ref())) {
+        for source in before.images.iter().filter(|source| !uses.images.contains(source.as_ref())) {
             if let Some(users) = self.users_of.get_mut(source) {
                 users.remove(user);
                 if users.is_empty() {
@@ -76,11 +102,11 @@ impl Known {
             }
             changed.insert(source.clone());
         }
-        if sources.is_empty() {
+        if uses.images.is_empty() {
             return changed;
         }
-        let mut images = Vec::with_capacity(sources.len());
-        for source in sources {
+        let mut images = Vec::with_capacity(uses.images.len());
+        for source in uses.images {
             // One allocation for an image however many use it.
             let source =
                 self.users_of.get_key_value(&source).map_or_else(|| Arc::new(source), |(known, _)| known.clone());
@@ -89,7 +115,8 @@ impl Known {
             }
             images.push(source);
         }
-        self.images_of.insert(user.clone(), images);
+        let object = Object { images: images.into(), pull_secrets: uses.pull_secrets.into() };
+        self.objects.insert(user.clone(), object);
         changed
     }
 

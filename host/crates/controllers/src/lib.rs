@@ -10,16 +10,19 @@
 //!  nodes ──watch──▶ NodePlatforms: of which platforms images are copied
 //!  the registry's Secret ──watch──▶ RegistryAccess: fills it in ──▶ credentials of every call to the registry
 //!  the registry's StatefulSet ──watch──▶ Restorer: puts it back after a garbage collection that was cut
+//!  a node's proxy ── POST ──▶ PullTokens: a token to pull with, from what the pull secrets of pods say
 //! ```
 //!
 //! The registry is the truth about what is cached. A new leader believes no status: it asks the registry about every
 //! image that is said to be there, and copies what is not. What failed is tried again, each image with pauses of its
 //! own. An API server that can't be reached is waited for; nothing that runs needs it in the meantime.
 //!
-//! A replica that loses the Lease stops its work at once and stands by again. Copies that are cut short this way, by
+//! A replica that loses the Lease stops its work at once and stands by again; it goes on answering proxies. Copies that are cut short this way, by
 //! a shutdown or by a crash leave nothing behind that shows: an image's tag is pushed last, and `Ready` is only True
 //! after that. The next leader goes on with what the registry has already.
 
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,10 +30,11 @@ use cache_registry_core::{NodeAddress, PlatformChoice};
 use cache_registry_registry::Connections;
 use cache_registry_runtime::{Readiness, Shutdown};
 use futures::future::OptionFuture;
-use futures::stream::{self, StreamExt as _};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kube::api::{PatchParams, PostParams};
 use kube::{Api, Client};
 use kube_runtime::{WatchStreamExt as _, watcher};
+use tokio::net::TcpListener;
 use url::Url;
 
 mod backoff;
@@ -49,6 +53,8 @@ mod mock_api;
 mod plan;
 mod platforms;
 mod pod_sources;
+mod pull_secrets;
+mod pull_tokens;
 mod reconciler;
 mod registry_access;
 mod retention;
@@ -66,6 +72,8 @@ use copier::RegistryCopier;
 use lease::{Leadership, Times};
 pub use metrics::Metrics;
 use platforms::NodePlatforms;
+use pull_secrets::PullSecrets;
+use pull_tokens::PullTokens;
 use reconciler::{Reconciler, Settings};
 use registry_access::RegistryAccess;
 use survey::Survey;
@@ -123,6 +131,8 @@ pub struct Config {
     pub referrers: bool,
     /// The webhook's certificate, where it is to be made here.
     pub webhook_certificate: Option<WebhookCertificate>,
+    /// Whether the pull secrets of pods may be read.
+    pub pull_secrets: bool,
 }
 
 /// Why the controllers ended before they were told to.
@@ -131,16 +141,22 @@ pub enum Error {
     /// A bug. What was under way is unknown, so the process has to start anew.
     #[error("a task of the controllers panicked: {0}")]
     Panicked(#[from] tokio::task::JoinError),
+    /// No proxy gets an answer any more, so the process has to start anew.
+    #[error("answering proxies that ask for tokens: {0}")]
+    PullTokens(#[from] io::Error),
 }
 
 /// Stands by until this replica holds the Lease, then does the controllers' work; until shutdown begins.
 ///
 /// Not ready before the API server has answered, and on the replica that has just begun to lead, before all pods and
 /// `CachedImage`s are known. `client` should have a connect timeout; every call made here is bounded beyond that.
+///
+/// Proxies are answered at `pull_tokens` all the while, where that is given and they have a password to show.
 pub async fn run(
     client: Client,
     config: Config,
     connections: Connections,
+    pull_tokens: Option<TcpListener>,
     shutdown: Shutdown,
     readiness: Readiness,
     metrics: Metrics,
@@ -160,6 +176,12 @@ pub async fn run(
         metrics.collection.clone(),
     );
     let platforms = NodePlatforms::new(client.clone(), config.platforms);
+    let pull_secrets = PullSecrets::new(client.clone(), config.pull_secrets);
+    let tokens = secret.filter(|_| pull_tokens.is_some()).map(|secret| {
+        let (node, connections) = (config.node_address.clone(), connections.clone());
+        PullTokens::new(&client, &config.namespace, secret, node, pull_secrets.clone(), connections)
+    });
+    let mut serving = pin!(OptionFuture::from(tokens.as_ref().zip(pull_tokens).map(|(tokens, at)| tokens.serve(at))));
     let copier = Arc::new(RegistryCopier {
         connections,
         registry: config.registry.clone(),
@@ -167,6 +189,7 @@ pub async fn run(
         gate: restorer.gate(),
         platforms: platforms.wanted(),
         referrers: config.referrers,
+        pull_secrets,
     });
     let settings = Settings {
         node: config.node_address.clone(),
@@ -177,9 +200,12 @@ pub async fn run(
         platforms: platforms.wanted(),
     };
     loop {
+        let seen = tokens.as_ref().map(PullTokens::pods);
         tokio::select! {
             () = leadership.acquire(|| unreached = None) => {}
             () = shutdown.wait() => return Ok(()),
+            Some(Err(error)) = &mut serving => return Err(error.into()),
+            Some(never) = OptionFuture::from(seen.map(|pods| pods.watch(client.clone()))) => match never {},
         }
         metrics.leading(true);
         let ended = {
@@ -192,7 +218,8 @@ pub async fn run(
                 readiness.hold("all pods and CachedImages"),
             );
             let paged = watcher::Config::default().page_size(PAGE);
-            let pods = watcher(Api::all(client.clone()), paged.clone());
+            let pods = watcher(Api::all(client.clone()), paged.clone()).default_backoff();
+            let pods = pods.inspect_ok(|event| seen.into_iter().for_each(|pods| pods.see(event)));
             let workloads = stream::select_all(Kind::ALL.map(|kind| {
                 let events = watcher(Api::all_with(client.clone(), &kind.resource()), paged.clone()).default_backoff();
                 events.map(move |event| (kind, event)).boxed()
@@ -205,7 +232,8 @@ pub async fn run(
                 never = access.keep() => match never {},
                 never = restorer.keep() => match never {},
                 never = platforms.keep() => match never {},
-                panicked = reconciler.run(pods.default_backoff(), workloads, images.default_backoff()) => Ended::Panicked(panicked),
+                Some(Err(error)) = &mut serving => return Err(error.into()),
+                panicked = reconciler.run(pods, workloads, images.default_backoff()) => Ended::Panicked(panicked),
             }
         };
         // The work was dropped with the block above: it has stopped before anyone else can begin it.

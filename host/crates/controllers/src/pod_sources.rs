@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use cache_registry_api::{ImagesAnnotation, Outcome, labels};
 use cache_registry_core::{NodeAddress, Reference};
@@ -24,12 +25,27 @@ pub(crate) struct PodSpec {
     pub(crate) init_containers: Vec<Container>,
     pub(crate) containers: Vec<Container>,
     pub(crate) ephemeral_containers: Vec<Container>,
+    /// Those of its ServiceAccount are among them: admission has put them here.
+    pub(crate) image_pull_secrets: Vec<NamedSecret>,
+}
+
+/// A Secret in the namespace of who names it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct NamedSecret {
+    #[serde(default)]
+    name: String,
 }
 
 impl PodSpec {
     /// Of all lists.
     pub(crate) fn containers(&self) -> impl Iterator<Item = &Container> {
         self.init_containers.iter().chain(&self.containers).chain(&self.ephemeral_containers)
+    }
+
+    /// The names of the Secrets that its images are pulled with.
+    pub(crate) fn pull_secrets(&self) -> Vec<Arc<str>> {
+        let names = self.image_pull_secrets.iter().map(|secret| secret.name.as_str());
+        names.filter(|name| !name.is_empty()).map(Arc::from).collect()
     }
 }
 

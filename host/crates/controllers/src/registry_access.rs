@@ -35,6 +35,7 @@ use crate::lease::bounded;
 use crate::patched_by_us;
 use crate::plan::Failure;
 use crate::settled::settled;
+pub(crate) use contents::PROXY_LINE;
 
 /// Keeps the Secret whole, and the connections in possession of what it says.
 pub(crate) struct RegistryAccess {

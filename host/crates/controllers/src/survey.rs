@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::PAGE;
 use crate::lease::bounded;
 use crate::pod_sources::{Pod, wanted};
-use crate::workloads::{Kind, images};
+use crate::workloads::{Kind, uses};
 
 /// Looks afresh at what is in use, before anything is removed: a watch may be behind, and nobody would notice.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ impl Survey {
         for kind in Kind::ALL {
             let resource = kind.resource();
             let api = Api::all_with(self.client.clone(), &resource);
-            each(&api, &resource.plural, |workload| found.extend(images(kind, workload, &self.node))).await?;
+            each(&api, &resource.plural, |workload| found.extend(uses(kind, workload, &self.node).images)).await?;
         }
         Ok(found)
     }

@@ -15,6 +15,7 @@ use crate::copier::Found;
 use crate::freshness::Freshness;
 use crate::metrics::{Check, Metrics};
 use crate::plan::{CHECK_EVERY, Failure, Kept, Standing, Task, own_expiry_delay, own_update_interval};
+use crate::pull_secrets::PullSecret;
 
 /// A `CachedImage`, as the API server had it last, and what is known beyond.
 pub(crate) struct Tracked {
@@ -29,6 +30,8 @@ pub(crate) struct Tracked {
     pub(crate) stale_failures: u32,
     /// Tasks that failed in a row.
     pub(crate) failures: u32,
+    /// With which Secrets it was last tried to copy it.
+    pub(crate) tried_with: Vec<PullSecret>,
     /// The task that runs for it.
     pub(crate) running: Option<AbortHandle>,
     pub(crate) timer: Option<(delay_queue::Key, Instant)>,
@@ -70,6 +73,7 @@ impl Tracked {
             freshness: Freshness::new(can_move, Instant::now(), fastrand::f64()),
             stale_failures: 0,
             failures: 0,
+            tried_with: Vec::new(),
             running: None,
             timer: None,
             writing: false,
@@ -92,6 +96,20 @@ impl Tracked {
     /// All references under which it may be in use.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Reference> {
         self.source.iter().chain(&self.originals)
+    }
+
+    /// True where it could not be copied, and it may be that nobody was let in.
+    pub(crate) fn lacks_access(&self) -> bool {
+        let Standing::Failed { task: Task::Copy, failure, .. } = &self.standing else { return false };
+        matches!(failure.reason, Reason::Unauthorized | Reason::NotFound)
+    }
+
+    /// Of one that lacks access, notes with which Secrets it can be tried now: whoever came with another one must not wait
+    /// for as long as those who were refused.
+    pub(crate) fn may_be_pulled_with(&mut self, secrets: &[PullSecret]) {
+        if secrets.iter().any(|secret| !self.tried_with.contains(secret)) {
+            self.standing = Standing::Missing;
+        }
     }
 
     /// Notes what upstream means by the tag.

@@ -6,11 +6,12 @@ use cache_registry_api::{LONGEST_SAMPLE, UsedBy};
 use cache_registry_core::{NodeAddress, Reference};
 use kube_runtime::watcher::Event;
 
-use crate::index::Index;
+use crate::index::{Index, Uses};
 use crate::plan::MOST_ORIGINALS;
 use crate::pod_sources::{Pod, wanted};
+use crate::pull_secrets::PullSecret;
 use crate::retention::Use;
-use crate::workloads::{Kind, Workload, images};
+use crate::workloads::{Kind, Workload, uses};
 
 /// What uses which images: the pods that are there, and the workloads that may start some. Kept from their watches.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Usage {
     pub(crate) fn pods_changed(&mut self, event: &Event<Pod>) -> HashSet<Arc<Reference>> {
         let Self { node, pods, originals, .. } = self;
         pods.apply(event, |pod| {
-            let mut sources = HashSet::new();
+            let mut images = HashSet::new();
             for wanted in wanted(pod, node) {
                 if let Some(original) = wanted.original {
                     let known = originals.entry(wanted.source.clone()).or_default();
@@ -42,16 +43,16 @@ impl Usage {
                         known.insert(original.to_string());
                     }
                 }
-                sources.insert(wanted.source);
+                images.insert(wanted.source);
             }
-            sources
+            Uses { images, pull_secrets: pod.spec.pull_secrets() }
         })
     }
 
     /// Takes in what the watch of a kind of workloads says, and names what they ask for of which the workloads changed.
     pub(crate) fn workloads_changed(&mut self, kind: Kind, event: &Event<Workload>) -> HashSet<Arc<Reference>> {
         let Self { node, workloads, .. } = self;
-        workloads.entry(kind).or_default().apply(event, |workload| images(kind, workload, node))
+        workloads.entry(kind).or_default().apply(event, |workload| uses(kind, workload, node))
     }
 
     /// True once all pods were listed. Before, that an image has no pods means nothing.
@@ -87,6 +88,18 @@ impl Usage {
             (false, true) => Use::Unused,
             (false, false) => Use::Unknown,
         }
+    }
+
+    /// The Secrets with which the image can be pulled: those of its pods, then those of the templates of workloads, which
+    /// are all there is of one that has no pod at the moment.
+    pub(crate) fn pull_secrets(&self, source: &Reference, originals: &[Reference]) -> Vec<PullSecret> {
+        let of_pods: BTreeSet<_> = self.pods.pull_secrets(source).collect();
+        let images = || iter::once(source).chain(originals);
+        let indexes = self.workloads.values();
+        let of_workloads: BTreeSet<_> =
+            indexes.flat_map(|index| images().flat_map(|image| index.pull_secrets(image))).collect();
+        let others: Vec<_> = of_workloads.difference(&of_pods).cloned().collect();
+        of_pods.into_iter().chain(others).collect()
     }
 
     /// What uses the image, as a status tells it; `None` before all pods were listed.

@@ -1,5 +1,4 @@
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use cache_registry_core::{NodeAddress, Reference};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -10,6 +9,7 @@ use kube::api::ApiResource;
 use kube::core::DynamicResourceScope;
 use serde::Deserialize;
 
+use crate::index::Uses;
 use crate::pod_sources::PodSpec;
 
 /// The kinds of objects that make pods and belong to Kubernetes itself. `ReplicaSet`s are what a Deployment's revision
@@ -129,18 +129,20 @@ impl Resource for Workload {
     }
 }
 
-/// The images that pods would ask for which the workload may start, whatever its number of replicas is now.
+/// What pods would ask for which the workload may start, whatever its number of replicas is now. The pull secrets of
+/// their ServiceAccount are not known here: only a pod has them.
 ///
 /// They are what its author wrote, before any policy; where that is on the node address, what the node would fetch. A
 /// Job that has ended starts no pod any more.
-pub(crate) fn images(kind: Kind, workload: &Workload, node: &NodeAddress) -> HashSet<Reference> {
+pub(crate) fn uses(kind: Kind, workload: &Workload, node: &NodeAddress) -> Uses {
     if kind == Kind::Job && workload.status.conditions.iter().any(Condition::is_the_end) {
-        return HashSet::new();
+        return Uses::default();
     }
     let Spec { template, job_template } = &workload.spec;
     let pod = if kind == Kind::CronJob { &job_template.spec.template.spec } else { &template.spec };
     let images = pod.containers().filter_map(|container| container.image.parse::<Reference>().ok());
-    images.map(|image| node.source_of(&image).unwrap_or(image)).collect()
+    let images = images.map(|image| node.source_of(&image).unwrap_or(image)).collect();
+    Uses { images, pull_secrets: pod.pull_secrets() }
 }
 
 impl Condition {
@@ -158,8 +160,8 @@ mod tests {
 
     fn found(kind: Kind, workload: Value) -> Vec<String> {
         let workload: Workload = serde_json::from_value(workload).unwrap();
-        let images = images(kind, &workload, &NodeAddress::default());
-        let mut images: Vec<_> = images.iter().map(ToString::to_string).collect();
+        let uses = uses(kind, &workload, &NodeAddress::default());
+        let mut images: Vec<_> = uses.images.iter().map(ToString::to_string).collect();
         images.sort();
         images
     }

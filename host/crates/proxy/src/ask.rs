@@ -112,9 +112,8 @@ impl Proxy {
         if let Some(fault) = self.limits.still(name, Instant::now()).await {
             return Err(fault);
         }
-        let repository = self.connections.upstream(&name.registry, &name.repository);
         let wait = self.config.upstream_wait;
-        let answer = match timeout(wait, call(&repository, question)).await {
+        let answer = match timeout(wait, self.call_upstream(name, question)).await {
             Ok(answer) => answer,
             Err(_) => Err(Fault::sick(format!("{} did not answer within {wait:?}", name.registry))),
         };
@@ -122,6 +121,23 @@ impl Proxy {
             self.limits.note(name, fault, Instant::now()).await;
         }
         answer
+    }
+
+    /// In nobody's name, as long as that is enough.
+    async fn call_upstream(&self, name: &Name, question: &Question) -> Result<Response<Body>, Fault> {
+        let upstream = |token| self.connections.upstream_as(&name.registry, &name.repository, token);
+        let token = self.pull_tokens.held(name).await;
+        let mut fault = match call(&upstream(token.clone()), question).await {
+            Err(fault) if fault.failure == Failure::Denied => fault,
+            answer => return answer,
+        };
+        match self.pull_tokens.obtain(name, token.as_ref()).await {
+            Ok(token) => call(&upstream(Some(token)), question).await,
+            Err(why) => {
+                fault.no_token = Some(why);
+                Err(fault)
+            }
+        }
     }
 }
 

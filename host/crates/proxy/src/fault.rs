@@ -5,6 +5,7 @@ use cache_registry_registry::Error;
 use http::StatusCode;
 
 use crate::legs::{Failure, Failures, Step, next};
+use crate::pull_tokens::NoToken;
 
 /// Why one leg does not serve, in words.
 #[derive(Debug, Clone)]
@@ -15,27 +16,41 @@ pub(crate) struct Fault {
     /// How long it asks to be left alone.
     pub(crate) retry_after: Option<Duration>,
     pub(crate) message: String,
+    /// Of an upstream that refuses: why it could not be asked in somebody's name.
+    pub(crate) no_token: Option<NoToken>,
 }
 
 impl Fault {
     /// It was not asked.
     pub(crate) fn skipped(message: &str) -> Self {
-        Self { failure: Failure::Skipped, status: None, retry_after: None, message: message.to_owned() }
+        Self { failure: Failure::Skipped, status: None, retry_after: None, message: message.to_owned(), no_token: None }
     }
 
     /// It did not answer, or not to the end.
     pub(crate) fn sick(message: impl Into<String>) -> Self {
-        Self { failure: Failure::Sick, status: None, retry_after: None, message: message.into() }
+        Self { failure: Failure::Sick, status: None, retry_after: None, message: message.into(), no_token: None }
     }
 
     /// It answered, and the answer is of no use.
     pub(crate) fn useless(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { failure: Failure::Sick, status: Some(status), retry_after: None, message: message.into() }
+        Self {
+            failure: Failure::Sick,
+            status: Some(status),
+            retry_after: None,
+            message: message.into(),
+            no_token: None,
+        }
     }
 
     /// Its bytes are not the ones that were asked for.
     pub(crate) fn wrong_bytes(message: impl Into<String>) -> Self {
-        Self { failure: Failure::WrongBytes, status: Some(StatusCode::OK), retry_after: None, message: message.into() }
+        Self {
+            failure: Failure::WrongBytes,
+            status: Some(StatusCode::OK),
+            retry_after: None,
+            message: message.into(),
+            no_token: None,
+        }
     }
 }
 
@@ -49,7 +64,8 @@ impl From<Error> for Fault {
             Reason::RegistryUnreachable => failure_of_cache(error.status()),
             _ => Failure::Sick,
         };
-        Self { failure, status: error.status(), retry_after: error.retry_after(), message: error.to_string() }
+        let (status, retry_after) = (error.status(), error.retry_after());
+        Self { failure, status, retry_after, message: error.to_string(), no_token: None }
     }
 }
 

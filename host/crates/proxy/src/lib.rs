@@ -6,7 +6,7 @@
 //!                 │            │
 //!                 │            ▼            ┌─▶ cache ─── breaker
 //!                 │       legs::next ─▶ ask ┤
-//!                 │            ▲            └─▶ upstream ─ limits
+//!                 │            ▲            └─▶ upstream ─ limits, pull_tokens
 //!                 └─────▶ pull_blob ─▶ transfer: hashed as it passes, continued by the next leg when its own is cut
 //!                                         │
 //!                                      suspects: blobs whose bytes were wrong a moment ago
@@ -16,6 +16,8 @@
 //!   little time; then the upstream; and if that fails, whatever the cache has, with more time.
 //! - Nothing is ever delivered as complete whose digest was not checked here or, where only a part was asked for, can
 //!   be checked by the client.
+//! - An upstream that does not let everybody in is asked with a token that the controllers give. Nobody asks them before
+//!   it has refused, so that no pull of what everybody may read depends on them.
 //! - Every wait is bounded: see [`Config`]. Memory is, too: a body holds a few frames, and no body is kept.
 //!
 //! What clients really send, and what they do with an answer, shaped the details: the digest header on HEAD, no
@@ -32,6 +34,7 @@ mod manifests;
 mod metrics;
 mod pull_blob;
 mod pull_manifest;
+mod pull_tokens;
 mod range;
 mod record;
 mod refusal;
@@ -58,6 +61,7 @@ use url::Url;
 use crate::breaker::Breaker;
 use crate::limits::Limits;
 use crate::manifests::Manifests;
+use crate::pull_tokens::PullTokens;
 use crate::range::Range;
 use crate::record::Record;
 use crate::refusal::{Kind, Refusal};
@@ -83,6 +87,8 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-cache-registry-served-b
 pub struct Config {
     /// The registry inside the cluster.
     pub cache: Url,
+    /// The controllers, who give tokens for upstreams that do not let everybody in; `None` where nobody does.
+    pub pull_tokens: Option<Url>,
     /// What nodes call this proxy.
     pub node_address: NodeAddress,
     /// From asking the cache to its headers, the connection included. Then the upstream is asked. 2 s.
@@ -107,6 +113,7 @@ impl Config {
     pub fn new(cache: Url, node_address: NodeAddress) -> Self {
         Self {
             cache,
+            pull_tokens: None,
             node_address,
             cache_wait: Duration::from_secs(2),
             cache_last_wait: Duration::from_secs(10),
@@ -137,6 +144,7 @@ pub struct Proxy {
     metrics: Metrics,
     breaker: Breaker,
     limits: Limits,
+    pull_tokens: PullTokens,
     manifests: Manifests,
     suspects: Suspects,
     /// Room for blobs that are checked before their first byte is sent, in bytes.
@@ -149,6 +157,7 @@ impl Proxy {
         Self {
             breaker: Breaker::new(),
             limits: Limits::new(),
+            pull_tokens: PullTokens::new(config.pull_tokens.as_ref(), connections.clone()),
             manifests: Manifests::new(config.manifest_memory, config.tag_memory),
             suspects: Suspects::new(),
             room: Arc::new(Semaphore::new(usize::try_from(config.blob_memory).unwrap_or(Semaphore::MAX_PERMITS))),

@@ -51,6 +51,7 @@ mod tests {
             status: Some(StatusCode::TOO_MANY_REQUESTS),
             retry_after: seconds.map(Duration::from_secs),
             message: "slow down".to_owned(),
+            no_token: None,
         }
     }
 

@@ -78,8 +78,9 @@ impl Refusal {
             (Failure::Denied, status) => {
                 let status = status.unwrap_or(StatusCode::FORBIDDEN);
                 let code = if status == StatusCode::UNAUTHORIZED { "UNAUTHORIZED" } else { "DENIED" };
+                let why = fault.no_token.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
                 let message = format!(
-                    "{registry} needs credentials for {name}, and this proxy has none; with the label \
+                    "{registry} needs credentials for {name}, and this proxy has none{why}. With the label \
                      cache-registry.enix.io/image-caching-policy=ignore a pod is pulled with its own. {said}"
                 );
                 Self::new(status, code, message)
@@ -166,7 +167,7 @@ mod tests {
 
     fn fault(failure: Failure, status: Option<u16>) -> Fault {
         let status = status.map(|status| StatusCode::from_u16(status).unwrap());
-        Fault { failure, status, retry_after: None, message: "SAID".to_owned() }
+        Fault { failure, status, retry_after: None, message: "SAID".to_owned(), no_token: None }
     }
 
     fn refused(cache: Fault, upstream: Fault) -> Refusal {

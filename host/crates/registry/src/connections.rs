@@ -143,6 +143,11 @@ impl Connections {
         self.0.cache_credentials.store(credentials.map(Arc::new));
     }
 
+    /// In whose name that is, at the moment.
+    pub fn cache_credentials(&self) -> Option<Credentials> {
+        self.0.cache_credentials.load().as_deref().cloned()
+    }
+
     /// A repository of the registry inside the cluster, whose address is chosen by whoever runs it: the guard does not
     /// ask where it is. Where the registries file names its host, that entry's CA is trusted.
     pub fn cache(&self, endpoint: &Url, repository: &str) -> Repository {
@@ -150,7 +155,7 @@ impl Connections {
         let ca = self.0.registries.all_places().find(same).and_then(|place| place.ca.clone());
         let name: Arc<str> = endpoint.host_str().unwrap_or_default().into();
         let mut endpoint = self.endpoint(Leg::Cache, &name, &Place { url: endpoint.clone(), ca });
-        endpoint.credentials = self.0.cache_credentials.load().as_deref().cloned();
+        endpoint.credentials = self.cache_credentials();
         Repository::new(self.clone(), Ok(Arc::from([endpoint])), repository)
     }
 

@@ -14,7 +14,7 @@ use crate::manifest::{Blob, config_platform};
 use crate::plan::{Plan, plan};
 use crate::retry::retried;
 use crate::upload::Begun;
-use crate::{Connections, Error, GetOptions, Manifest, Object, Repository};
+use crate::{Connections, Credentials, Error, GetOptions, Manifest, Object, Repository};
 
 /// How an image is copied.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct CopyOptions {
     pub parallel_blobs: usize,
     /// How long the whole copy may take.
     pub time: Duration,
+    /// In whose name upstream is asked; nobody's where absent.
+    pub credentials: Option<Credentials>,
 }
 
 /// What the cache has after a copy.
@@ -75,7 +77,8 @@ impl CopyError {
 
 impl Default for CopyOptions {
     fn default() -> Self {
-        Self { platforms: Platforms::All, referrers: false, parallel_blobs: 3, time: Duration::from_hours(1) }
+        let time = Duration::from_hours(1);
+        Self { platforms: Platforms::All, referrers: false, parallel_blobs: 3, time, credentials: None }
     }
 }
 
@@ -95,7 +98,7 @@ pub async fn copy(
 ) -> Result<Copied, CopyError> {
     let location = Location::of(source);
     let copy = Copy {
-        upstream: connections.upstream(source.registry(), source.repository()),
+        upstream: connections.upstream_as(source.registry(), source.repository(), options.credentials.clone()),
         target: connections.cache(cache, location.repository()),
         cache,
         parallel_blobs: options.parallel_blobs.max(1),

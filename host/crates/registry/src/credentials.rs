@@ -11,7 +11,8 @@ use http::HeaderValue;
 
 use crate::docker_config::{self, LARGEST};
 
-/// In whose name a registry is spoken to: a user name and a password, or an identity token of a token service.
+/// In whose name a registry is spoken to: a user name and a password, an identity token of a token service, or a token
+/// that somebody else had from that service ([`PullToken`](crate::PullToken)).
 ///
 /// Two are equal when they hold the same. What they hold is in no text that is made of them.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -24,8 +25,13 @@ pub struct CredentialsError(String);
 
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) enum Secret {
-    Password { user: String, password: String },
+    Password {
+        user: String,
+        password: String,
+    },
     IdentityToken(String),
+    /// Shown to the registry as it is; nothing else can be had for it.
+    PullToken(String),
 }
 
 /// Servers refuse headers that are longer than this.
@@ -47,6 +53,17 @@ impl Credentials {
     pub fn identity_token(token: &str) -> Result<Self, CredentialsError> {
         Self::bounded(token.len())?;
         Ok(Self(Arc::new(Secret::IdentityToken(token.to_owned()))))
+    }
+
+    /// A token that was handed on by who has the credentials. It serves the reads that it was given for, and nobody is
+    /// asked for another one in its name.
+    pub fn pull_token(token: &str) -> Result<Self, CredentialsError> {
+        Self::bounded(token.len())?;
+        let is_of_a_token = |c: char| c.is_ascii_graphic();
+        if token.is_empty() || !token.chars().all(is_of_a_token) {
+            return Err(CredentialsError::new("a token is a word of printable ASCII"));
+        }
+        Ok(Self(Arc::new(Secret::PullToken(token.to_owned()))))
     }
 
     /// Those of a file that holds nothing else: one line, `user:password`.
@@ -106,12 +123,15 @@ impl Credentials {
     }
 
     /// `Basic …`, marked as sensitive; `None` where there is no password to put in.
-    pub(crate) fn basic(&self) -> Option<HeaderValue> {
+    pub fn basic(&self) -> Option<HeaderValue> {
         let Secret::Password { user, password } = &*self.0 else { return None };
-        let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
-        let mut header = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
-        header.set_sensitive(true);
-        Some(header)
+        sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))))
+    }
+
+    /// `Bearer …`, marked as sensitive, of a token that was handed on.
+    pub(crate) fn bearer(&self) -> Option<HeaderValue> {
+        let Secret::PullToken(token) = &*self.0 else { return None };
+        sensitive(&format!("Bearer {token}"))
     }
 
     pub(crate) fn secret(&self) -> &Secret {
@@ -136,6 +156,12 @@ impl CredentialsError {
     pub(crate) fn new(problem: impl fmt::Display) -> Self {
         Self(problem.to_string())
     }
+}
+
+fn sensitive(header: &str) -> Option<HeaderValue> {
+    let mut header = HeaderValue::try_from(header).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 /// Where Docker's own tools look.

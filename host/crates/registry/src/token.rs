@@ -13,6 +13,7 @@ use crate::asked::Leg;
 use crate::challenge::Challenge;
 use crate::credentials::Secret;
 use crate::exchange::{Ask, Endpoint, Payload};
+use crate::pull_token::{HandedOn, PullToken};
 use crate::{Credentials, Error};
 
 /// Tokens of registries' token services, each kept until shortly before it runs out and fetched once however many ask
@@ -66,6 +67,7 @@ struct Token {
     header: HeaderValue,
     /// How long it is used.
     lasts: Duration,
+    until: Instant,
 }
 
 /// For tokens that do not say how long they last.
@@ -88,6 +90,9 @@ impl Tokens {
     /// cluster is ours, and is shown its password unasked: a pull would otherwise begin with a refusal, and a blob that
     /// is being sent can't be sent again after one.
     pub(crate) async fn known(&self, endpoint: &Endpoint, need: &Need) -> Option<HeaderValue> {
+        if let Some(handed_on) = need.credentials.as_ref().and_then(Credentials::bearer) {
+            return Some(handed_on);
+        }
         match self.asked_for.get(need).await {
             // A failure here would hide what the registry itself has to say: it is asked without a token.
             Some(Demand::Token(grant)) => self.fetched(endpoint, need, &grant).await.ok(),
@@ -106,6 +111,10 @@ impl Tokens {
         challenge: &HeaderMap,
         refused: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, Error> {
+        if need.credentials.as_ref().is_some_and(|credentials| credentials.bearer().is_some()) {
+            // It was shown, and there is no other one to be had for it.
+            return Ok(None);
+        }
         let asked = endpoint.asked(&need.repository, Method::GET, endpoint.url.clone());
         let demand = need.demand(challenge).map_err(|problem| asked.unauthorized(problem))?;
         let header = match &demand {
@@ -133,14 +142,33 @@ impl Tokens {
         Ok(Some(header).filter(|header| Some(header) != refused))
     }
 
+    /// What of that may be handed on, once a read was answered.
+    pub(crate) async fn handed_on(&self, endpoint: &Endpoint, need: &Need) -> Result<HandedOn, Error> {
+        match self.asked_for.get(need).await {
+            None => Ok(HandedOn::NotNeeded),
+            Some(Demand::Password) => Ok(HandedOn::Password),
+            Some(Demand::Token(grant)) if !grant.is_to_pull(need) => Ok(HandedOn::TooGood),
+            Some(Demand::Token(grant)) => {
+                let token = self.fetch_once(endpoint, need, &grant).await?;
+                let text = token.header.to_str().unwrap_or_default().trim_start_matches("Bearer ");
+                let lasts = token.until.saturating_duration_since(Instant::now());
+                Ok(HandedOn::Token(PullToken { text: text.to_owned(), lasts }))
+            }
+        }
+    }
+
     async fn fetched(&self, endpoint: &Endpoint, need: &Need, grant: &Arc<Grant>) -> Result<HeaderValue, Error> {
+        Ok(self.fetch_once(endpoint, need, grant).await?.header)
+    }
+
+    async fn fetch_once(&self, endpoint: &Endpoint, need: &Need, grant: &Arc<Grant>) -> Result<Token, Error> {
         if let Some(token) = self.tokens.get(grant).await {
-            return Ok(token.header);
+            return Ok(token);
         }
         // Boxed: this is rare, and would make the future of every request larger.
         let fetching = fetch(endpoint, need, grant);
         let token = Box::pin(self.tokens.try_get_with(Arc::clone(grant), fetching)).await;
-        token.map(|token| token.header).map_err(|error| Error::clone(&error))
+        token.map_err(|error| Error::clone(&error))
     }
 }
 
@@ -150,6 +178,21 @@ const NO_PASSWORD_OF_CACHE: &str = "it wants a user name and a password, and the
      credentials, which the controllers fill in.";
 const IDENTITY_TOKEN_FOR_PASSWORD: &str =
     "it wants a user name and a password, and the credentials for it are an identity token. Log in with a password.";
+
+impl Grant {
+    /// True where its token lets its holder read this repository and no more, as far as the scope says. The service may
+    /// be told of a scope in its address as well.
+    fn is_to_pull(&self, need: &Need) -> bool {
+        let prefix = need.endpoint.path().trim_matches('/');
+        let of_endpoint = format!("{prefix}/{}", need.repository);
+        let is_meant = |scope: &str| {
+            let repository = scope.strip_prefix("repository:").and_then(|scope| scope.strip_suffix(":pull"));
+            repository.is_some_and(|repository| repository == &*need.repository || repository == of_endpoint)
+        };
+        let in_address = self.realm.query_pairs().filter(|(key, _)| key == "scope");
+        is_meant(&self.scope) && in_address.into_iter().all(|(_, scope)| is_meant(&scope))
+    }
+}
 
 impl Need {
     /// What a 401 asks for. An error says in words why it cannot be met.
@@ -222,7 +265,8 @@ async fn fetch(endpoint: &Endpoint, need: &Need, grant: &Grant) -> Result<Token,
     let header = text.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
     let mut header = header.ok_or_else(|| asked.garbled("the token service's answer holds no token"))?;
     header.set_sensitive(true);
-    Ok(Token { header, lasts: life(answer.expires_in) })
+    let lasts = life(answer.expires_in);
+    Ok(Token { header, lasts, until: Instant::now() + lasts })
 }
 
 /// How a token is asked for: by HTTP Basic or by nobody's leave with a GET
@@ -279,6 +323,34 @@ mod tests {
     #[case(Some(u64::MAX), 3590)]
     fn a_token_is_used_until_shortly_before_it_runs_out(#[case] expires_in: Option<u64>, #[case] seconds: u64) {
         assert_eq!(life(expires_in), Duration::from_secs(seconds));
+    }
+
+    #[rstest]
+    #[case("repository:library/x:pull", "", true)]
+    #[case("repository:hub/library/x:pull", "", true)]
+    #[case("repository:library/x:pull", "?scope=repository:library/x:pull", true)]
+    #[case("repository:library/x:pull", "?scope=repository:library/x:push", false)]
+    #[case("repository:library/x:pull,push", "", false)]
+    #[case("repository:library/y:pull", "", false)]
+    #[case("repository:library/x:pull repository:library/y:pull", "", false)]
+    #[case("registry:catalog:*", "", false)]
+    #[case("*", "", false)]
+    #[case("", "", false)]
+    fn only_a_token_to_pull_from_this_repository_is_handed_on(
+        #[case] scope: &str,
+        #[case] query: &str,
+        #[case] good: bool,
+    ) {
+        let endpoint = Url::parse("https://reg.example/hub").unwrap();
+        let need = Need {
+            endpoint: endpoint.clone(),
+            credentials: None,
+            repository: "library/x".into(),
+            access: Access::Pull,
+        };
+        let realm = Url::parse(&format!("https://auth.example/token{query}")).unwrap();
+        let grant = Grant { endpoint, credentials: None, realm, service: None, scope: scope.to_owned() };
+        assert_eq!(grant.is_to_pull(&need), good);
     }
 
     #[rstest]

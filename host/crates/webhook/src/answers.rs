@@ -7,6 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::conclusion::{Conclusion, Tally, conclude};
+use crate::ground::Ground;
 use crate::inquiry::{Examined, examine};
 use crate::review::{Malformed, parse};
 
@@ -102,7 +103,7 @@ impl Answer {
         let body = serde_json::to_vec(review).unwrap();
         let request = parse(&body).unwrap();
         let node = NodeAddress::default();
-        let Examined::Inquiry(mut inquiry) = examine(&request, &node).unwrap() else { return None };
+        let Examined::Inquiry(mut inquiry) = examine(&request, &node.clone().into()).unwrap() else { return None };
         let asked = inquiry.take_questions();
         let Conclusion { patch, warnings, tally, .. } = conclude(&inquiry, &decide(&asked), &node);
         let mut pod = review["request"]["object"].clone();
@@ -196,6 +197,28 @@ fn what_is_left_alone_is_recorded_with_the_reason_and_not_labelled(#[case] conta
     assert_eq!(answer.tally, [Tally::LeftAlone]);
 }
 
+#[rstest]
+#[case::of_a_pod_with_some(true, json!([{"name": "regcred"}]), true)]
+#[case::of_a_pod_without(true, json!([]), false)]
+#[case::where_they_are_read(false, json!([{"name": "regcred"}]), false)]
+fn pull_secrets_that_are_not_to_be_read_leave_their_pod_alone(
+    #[case] leaves_pull_secrets_alone: bool,
+    #[case] secrets: Value,
+    #[case] is_left_alone: bool,
+) {
+    let mut pod = web("nginx");
+    pod["spec"]["imagePullSecrets"] = secrets;
+    let body = serde_json::to_vec(&review("CREATE", "", &pod, None)).unwrap();
+    let ground = Ground { node: NodeAddress::default(), leaves_pull_secrets_alone };
+    let request = parse(&body).unwrap();
+    let Examined::Inquiry(mut inquiry) = examine(&request, &ground).unwrap() else { panic!("passed") };
+    assert_eq!(inquiry.take_questions().is_empty(), is_left_alone);
+    let conclusion =
+        conclude(&inquiry, &if is_left_alone { vec![] } else { vec![left_alone("a policy")] }, &ground.node);
+    let text = json!(conclusion.patch).to_string();
+    assert_eq!(text.contains("its pod has pull secrets"), is_left_alone, "{text}");
+}
+
 #[test]
 fn a_label_that_is_not_true_is_taken_away() {
     let mut pod = pod(&json!({"containers": [{"name": "web", "image": "nginx", "imagePullPolicy": "Never"}]}));
@@ -264,7 +287,9 @@ fn policies_are_told_about_the_pod() {
     object["spec"]["serviceAccountName"] = json!("runner");
     let body = serde_json::to_vec(&review("CREATE", "", &object, None)).unwrap();
     let request = parse(&body).unwrap();
-    let Examined::Inquiry(mut inquiry) = examine(&request, &NodeAddress::default()).unwrap() else { panic!("passed") };
+    let Examined::Inquiry(mut inquiry) = examine(&request, &NodeAddress::default().into()).unwrap() else {
+        panic!("passed")
+    };
     let PodFacts { namespace, name, labels, annotations, service_account, owner, json } = inquiry.facts("team-a");
     assert_eq!((namespace.as_str(), name.as_deref(), service_account.as_str()), ("team-a", Some("web-1"), "runner"));
     assert_eq!((labels["app"].as_str(), annotations["note"].as_str()), ("web \u{1f578}", "a\nb"));
@@ -536,7 +561,8 @@ fn what_is_no_pod_is_told_what_was_expected(
     let mut review = review(operation, "", &object, Some(&web("nginx")));
     *review.pointer_mut(pointer).unwrap() = value;
     let body = serde_json::to_vec(&review).unwrap();
-    let result: Result<(), Malformed> = parse(&body).and_then(|r| examine(&r, &NodeAddress::default()).map(|_| ()));
+    let result: Result<(), Malformed> =
+        parse(&body).and_then(|r| examine(&r, &NodeAddress::default().into()).map(|_| ()));
     let error = result.unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
-use cache_registry_core::{NodeAddress, Verdict};
+use cache_registry_core::Verdict;
 
 use crate::conclusion::{Conclusion, conclude};
 use crate::decide::Decide;
+use crate::ground::Ground;
 use crate::inquiry::{Examined, Inquiry, Passed, examine};
 use crate::review::{Malformed, Request};
 
@@ -20,9 +21,9 @@ pub(crate) enum Considered<'a> {
 pub(crate) async fn consider<'a, D: Decide>(
     request: &Request<'a>,
     decide: &D,
-    node: &NodeAddress,
+    ground: &Ground,
 ) -> Result<Considered<'a>, Malformed> {
-    let mut inquiry = match examine(request, node)? {
+    let mut inquiry = match examine(request, ground)? {
         Examined::Inquiry(inquiry) => inquiry,
         Examined::Passed(passed) => return Ok(Considered::Passed(passed)),
     };
@@ -32,6 +33,6 @@ pub(crate) async fn consider<'a, D: Decide>(
     } else {
         decide.decide(Arc::new(inquiry.facts(request.namespace())), questions).await
     };
-    let conclusion = conclude(&inquiry, &verdicts, node);
+    let conclusion = conclude(&inquiry, &verdicts, &ground.node);
     Ok(Considered::Concluded { inquiry, verdicts, conclusion })
 }

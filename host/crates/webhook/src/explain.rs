@@ -77,7 +77,7 @@ impl NoReview {
 /// inquiry, the same conclusion.
 pub async fn explain<D: Decide>(review: &str, decide: &D, node: &NodeAddress) -> Result<Explanation, NoReview> {
     let request = review::parse(review.as_bytes())?;
-    Ok(match consider(&request, decide, node).await? {
+    Ok(match consider(&request, decide, &node.clone().into()).await? {
         Considered::Passed(passed) => passed_over(&request, &passed),
         Considered::Concluded { inquiry, verdicts, conclusion } => concluded(&request, &inquiry, &verdicts, conclusion),
     })

@@ -4,6 +4,7 @@ use std::mem;
 use cache_registry_api::{ImageEntry, ImagesAnnotation, Outcome};
 use cache_registry_core::{ContainerFacts, ContainerKind, NodeAddress, PodFacts, Reference, parse_digest};
 
+use crate::ground::Ground;
 use crate::pod::{Container, Pod};
 use crate::review::{Malformed, Request};
 
@@ -101,7 +102,10 @@ enum Scope {
 /// An image on the node address is no question for a policy: it is where a rewrite leads to. What is on record for it
 /// stands if it leads to this very image; without a record (an operator copied a rewritten pod's spec, say) the
 /// source is read from the address, so that the image is kept in the cache for this pod too.
-pub(crate) fn examine<'a>(request: &Request<'a>, node: &NodeAddress) -> Result<Examined<'a>, Malformed> {
+///
+/// Nor is one of a pod with pull secrets, where these are not to be read: an image that takes them could not be pulled
+/// through the cache, whatever a policy says.
+pub(crate) fn examine<'a>(request: &Request<'a>, ground: &Ground) -> Result<Examined<'a>, Malformed> {
     let scope = match (&*request.operation, request.sub_resource()) {
         ("CREATE", "") => Scope::Created,
         ("UPDATE", "") => Scope::Updated,
@@ -114,6 +118,8 @@ pub(crate) fn examine<'a>(request: &Request<'a>, node: &NodeAddress) -> Result<E
         return Ok(Examined::Passed(Passed { why, pod: Some(pod) }));
     }
 
+    let node = &ground.node;
+    let is_left_alone = ground.leaves_pull_secrets_alone && pod.has_pull_secrets();
     let mut claims = pod.claims();
     let mut before = Before::of(before.as_ref());
     let mut questions = Vec::new();
@@ -126,7 +132,8 @@ pub(crate) fn examine<'a>(request: &Request<'a>, node: &NodeAddress) -> Result<E
         let standing = if before.had(kind, name, image) {
             Standing::Unchanged(on_record(image, before.records.0.remove(name), node))
         } else {
-            standing(kind, container, claims.0.remove(name), node, &mut questions)
+            let questions = (!is_left_alone).then_some(&mut questions);
+            standing(kind, container, claims.0.remove(name), node, questions)
         };
         subjects.push(Subject { name: name.to_owned(), kind, index, image: image.to_owned(), standing });
     }
@@ -177,7 +184,7 @@ fn standing(
     container: &Container<'_>,
     claim: Option<ImageEntry>,
     node: &NodeAddress,
-    questions: &mut Vec<ContainerFacts>,
+    questions: Option<&mut Vec<ContainerFacts>>,
 ) -> Standing {
     let image = container.image();
     let left_alone =
@@ -195,6 +202,9 @@ fn standing(
     if node.serves(&reference) {
         return Standing::Decided(at_node_address(image, &reference, claim, node));
     }
+    let Some(questions) = questions else {
+        return left_alone("its pod has pull secrets, which cache-registry may not read here".to_owned());
+    };
     let mut ask = |image: Reference| {
         let pull_policy = container.pull_policy(&image);
         questions.push(ContainerFacts { name: container.name().to_owned(), kind, pull_policy, image });

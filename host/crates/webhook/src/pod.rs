@@ -5,6 +5,7 @@ use cache_registry_api::ImagesAnnotation;
 use cache_registry_api::labels::{IMAGES_ANNOTATION, OPT_OUT_LABEL, OPT_OUT_VALUE};
 use cache_registry_core::{ContainerKind, Owner, PodFacts, PullPolicy, Reference};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::review::Text;
 
@@ -69,6 +70,11 @@ impl Pod<'_> {
     /// True for what shows a static pod: the kubelet has its own copy, and refuses a mirror that differs from it.
     pub(crate) fn mirrors_a_static_pod(&self) -> bool {
         self.annotation(MIRROR_ANNOTATION).is_some()
+    }
+
+    /// True where it, or its ServiceAccount, names Secrets to pull its images with.
+    pub(crate) fn has_pull_secrets(&self) -> bool {
+        self.spec.image_pull_secrets.as_ref().is_some_and(|secrets| !secrets.is_empty())
     }
 
     /// What its annotation claims was decided before. Nothing, where it is absent or damaged.
@@ -142,6 +148,8 @@ struct Spec<'a> {
     containers: Option<Vec<Container<'a>>>,
     #[serde(borrow, default)]
     ephemeral_containers: Option<Vec<Container<'a>>>,
+    #[serde(default)]
+    image_pull_secrets: Option<Vec<IgnoredAny>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,12 +7,12 @@ use axum::extract::{self, DefaultBodyLimit, FromRequest as _, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use cache_registry_core::NodeAddress;
 use json_patch::Patch;
 use tracing::Instrument as _;
 
 use crate::consider::{Considered, consider};
 use crate::decide::Decide;
+use crate::ground::Ground;
 use crate::metrics::{Metrics, Outcome};
 use crate::review::{self, Malformed, Request};
 use crate::warnings;
@@ -28,16 +28,17 @@ const LONGEST_REFUSAL: usize = 500;
 
 /// `POST /mutate/pods`: an `AdmissionReview` in, and one out that allows the pod, with a patch where its images are
 /// cached. What is not a review is refused with a text that says what was expected.
-pub fn router<D: Decide>(decide: Arc<D>, node: NodeAddress, metrics: Metrics) -> Router {
+pub fn router<D: Decide>(decide: Arc<D>, ground: impl Into<Ground>, metrics: Metrics) -> Router {
+    let ground = ground.into();
     Router::new()
         .route("/mutate/pods", post(mutate_pods::<D>))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .with_state(Arc::new(Webhook { decide, node, metrics }))
+        .with_state(Arc::new(Webhook { decide, ground, metrics }))
 }
 
 struct Webhook<D> {
     decide: Arc<D>,
-    node: NodeAddress,
+    ground: Ground,
     metrics: Metrics,
 }
 
@@ -108,7 +109,7 @@ impl<D: Decide> Webhook<D> {
     }
 
     async fn review(&self, request: &Request<'_>) -> Result<(Outcome, Vec<u8>), Refusal> {
-        let (inquiry, conclusion) = match consider(request, &*self.decide, &self.node).await? {
+        let (inquiry, conclusion) = match consider(request, &*self.decide, &self.ground).await? {
             Considered::Concluded { inquiry, conclusion, .. } => (inquiry, conclusion),
             Considered::Passed(_) => {
                 let answer = review::allowed(&request.uid, &Patch::default(), &[]).map_err(Refusal::Unwritten)?;

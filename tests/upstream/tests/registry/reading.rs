@@ -160,6 +160,22 @@ async fn a_token_is_asked_for_and_serves_its_repository(#[case] access: Access, 
 }
 
 #[tokio::test]
+async fn a_password_may_be_all_that_lets_in() {
+    let (upstream, client, _) = hello().await;
+    upstream.set_access(Access::Password { username: "user".to_owned(), password: "word".to_owned() });
+    let tags = "/v2/library/hello/tags/list";
+    let (head, _) = client.get(tags).await;
+    assert_eq!(head.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(header(&head, "www-authenticate").unwrap(), r#"Basic realm="upstream""#);
+    for (proof, status) in [("Basic dXNlcjp3b3Jk", StatusCode::OK), ("Basic eDp5", StatusCode::UNAUTHORIZED)] {
+        let (head, _) = client.exchange(Method::GET, tags, &[("authorization", proof)]).await;
+        assert_eq!(head.status, status);
+    }
+    let (head, _) = client.exchange(Method::GET, "/token", &[("authorization", "Basic dXNlcjp3b3Jk")]).await;
+    assert_eq!(head.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn a_token_expires() {
     let (upstream, client, _) = hello().await;
     upstream.set_access(Access::Tokens { valid_for: 0 });

@@ -65,9 +65,11 @@ impl<C: Copier> Reconciler<C> {
                 continue;
             }
             let (copier, uid, image) = (self.copier.clone(), tracked.image.uid(), name.clone());
+            let secrets = self.usage.pull_secrets(&source, &tracked.originals);
+            tracked.tried_with.clone_from(&secrets);
             run(&mut self.tasks, &mut self.copies, tracked, async move {
                 let began = Instant::now();
-                let outcome = copier.copy(&source).await;
+                let outcome = copier.copy(&source, &secrets).await;
                 Done::Copied { task, name: image, uid, time: began.elapsed(), outcome }
             });
             self.settle(&name);
@@ -87,8 +89,9 @@ impl<C: Copier> Reconciler<C> {
             let Some(tracked) = self.images.get_mut(&name).filter(waits) else { continue };
             let Some(source) = tracked.source.clone() else { continue };
             let (copier, uid) = (self.copier.clone(), tracked.image.uid());
+            let secrets = self.usage.pull_secrets(&source, &tracked.originals);
             run(&mut self.tasks, &mut self.asks, tracked, async move {
-                let outcome = copier.ask(&source).await;
+                let outcome = copier.ask(&source, &secrets).await;
                 Done::Asked { name, uid, outcome }
             });
         }

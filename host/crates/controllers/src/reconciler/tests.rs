@@ -1,3 +1,4 @@
+mod access;
 mod expiry;
 mod inventory;
 mod platforms;
@@ -7,6 +8,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::mock_api::{Asked, MockApi};
+use crate::pull_secrets::PullSecret;
 use cache_registry_core::{Hasher, PlatformChoice, Platforms, object_name};
 use cache_registry_runtime::Readiness;
 use futures::stream;
@@ -64,6 +66,8 @@ impl Drop for Running {
 /// A registry call that waits for its answer.
 struct Ask<T> {
     source: String,
+    /// In whose name it is to be made, `namespace/name`.
+    secrets: Vec<String>,
     answer: oneshot::Sender<Result<T, Failure>>,
 }
 
@@ -81,28 +85,32 @@ struct Scripted {
     finds: mpsc::UnboundedSender<Ask<Found>>,
 }
 
+fn names(secrets: &[PullSecret]) -> Vec<String> {
+    secrets.iter().map(ToString::to_string).collect()
+}
+
 impl Copier for Scripted {
-    async fn copy(&self, source: &Reference) -> Result<Copied, Failure> {
+    async fn copy(&self, source: &Reference, secrets: &[PullSecret]) -> Result<Copied, Failure> {
         let (answer, outcome) = oneshot::channel();
-        self.copies.send(Ask { source: source.to_string(), answer }).unwrap();
+        self.copies.send(Ask { source: source.to_string(), secrets: names(secrets), answer }).unwrap();
         outcome.await.unwrap()
     }
 
     async fn find(&self, source: &Reference) -> Result<Found, Failure> {
         let (answer, outcome) = oneshot::channel();
-        self.finds.send(Ask { source: source.to_string(), answer }).unwrap();
+        self.finds.send(Ask { source: source.to_string(), secrets: Vec::new(), answer }).unwrap();
         outcome.await.unwrap()
     }
 
     async fn remove(&self, source: &Reference) -> Result<(), Failure> {
         let (answer, outcome) = oneshot::channel();
-        self.removals.send(Ask { source: source.to_string(), answer }).unwrap();
+        self.removals.send(Ask { source: source.to_string(), secrets: Vec::new(), answer }).unwrap();
         outcome.await.unwrap()
     }
 
-    async fn ask(&self, source: &Reference) -> Result<String, Failure> {
+    async fn ask(&self, source: &Reference, secrets: &[PullSecret]) -> Result<String, Failure> {
         let (answer, outcome) = oneshot::channel();
-        self.asks.send(Ask { source: source.to_string(), answer }).unwrap();
+        self.asks.send(Ask { source: source.to_string(), secrets: names(secrets), answer }).unwrap();
         outcome.await.unwrap()
     }
 

@@ -19,6 +19,9 @@ impl<C: Copier> Reconciler<C> {
         let done = matches!(event, Event::InitDone);
         for source in self.usage.pods_changed(&readable_pod(event)) {
             for name in self.named.get(&source).cloned().unwrap_or_default() {
+                if let Some(tracked) = self.images.get_mut(&name).filter(|tracked| tracked.lacks_access()) {
+                    tracked.may_be_pulled_with(&self.usage.pull_secrets(&source, &tracked.originals));
+                }
                 self.touch_soon(&name);
             }
             self.ensure(&source);

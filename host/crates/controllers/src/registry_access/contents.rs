@@ -15,8 +15,11 @@ struct Role {
     htpasswd: &'static str,
 }
 
+/// The key of the proxies' line.
+pub(crate) const PROXY_LINE: &str = "proxy";
+
 const CONTROLLERS: Role = Role { line: "controllers", htpasswd: "htpasswd.controllers" };
-const PROXY: Role = Role { line: "proxy", htpasswd: "htpasswd.proxy" };
+const PROXY: Role = Role { line: PROXY_LINE, htpasswd: "htpasswd.proxy" };
 
 /// The lowest there is. A high cost makes guessing slow, and nobody guesses 256 random bits; but distribution checks
 /// the password anew at every request.

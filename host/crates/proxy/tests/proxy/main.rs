@@ -9,4 +9,5 @@ mod distribution;
 mod manifests;
 mod node;
 mod origin;
+mod pull_tokens;
 mod server;

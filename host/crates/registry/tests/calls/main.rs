@@ -13,6 +13,7 @@ mod distribution;
 mod garbage;
 mod images;
 mod limits;
+mod pull_tokens;
 mod redirects;
 mod referrers;
 mod removals;
