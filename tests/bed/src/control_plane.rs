@@ -124,7 +124,7 @@ impl ControlPlane {
     }
 
     /// Waits until pods can be created in a namespace.
-    pub(crate) async fn takes_pods(&mut self, namespace: &str) -> Result<()> {
+    pub async fn takes_pods(&mut self, namespace: &str) -> Result<()> {
         self.controller_manager.ready().await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         until("the default service account", LONGEST_START, async || Ok(accounts.get_opt("default").await?))

@@ -85,6 +85,13 @@ async fn publish(cluster: &Cluster) -> Result<()> {
     add(cluster, REGISTRY.trim_start_matches("docker.io/"), &image).await
 }
 
+/// Puts busybox into upstream under another name.
+pub async fn publish_busybox(cluster: &Cluster, reference: &str) -> Result<()> {
+    let layer = Layer::tar(&[File::program("busybox", &fs::read("/bin/busybox")?)])?;
+    let image = Image::single(&Platform::AMD64, &[layer], &["/busybox"]);
+    add(cluster, reference.trim_start_matches("docker.io/"), &image).await
+}
+
 async fn add(cluster: &Cluster, reference: &str, image: &Image) -> Result<()> {
     let (repository, tag) = reference.split_once(':').context("no tag")?;
     cluster.upstream.add(repository, tag, image).await
@@ -104,6 +111,12 @@ fn with_libraries(path: &str, program: &Path) -> Result<Vec<File>> {
 
 /// A Deployment of one replica on a node.
 pub async fn deploy(cluster: &Cluster, name: &str, node: &str) -> Result<()> {
+    deploy_with(cluster, name, node, BUSYBOX, &[]).await
+}
+
+/// The same with another image of busybox, and with pull secrets.
+pub async fn deploy_with(cluster: &Cluster, name: &str, node: &str, image: &str, secrets: &[&str]) -> Result<()> {
+    let secrets: Vec<_> = secrets.iter().map(|name| json!({ "name": name })).collect();
     let labels = json!({ "app": name });
     let deployment = json!({
         "apiVersion": "apps/v1",
@@ -116,7 +129,8 @@ pub async fn deploy(cluster: &Cluster, name: &str, node: &str) -> Result<()> {
                 "spec": {
                     "terminationGracePeriodSeconds": 1,
                     "nodeSelector": { "kubernetes.io/hostname": node },
-                    "containers": [{ "name": "main", "image": BUSYBOX, "args": ["sh", "-c", "exec sleep 3600"] }],
+                    "imagePullSecrets": secrets,
+                    "containers": [{ "name": "main", "image": image, "args": ["sh", "-c", "exec sleep 3600"] }],
                 },
             },
         },

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use cache_registry_bed::cluster::{BUSYBOX, Cluster, Node, Options};
 use cache_registry_bed::{IpVersion, image_of, until};
-use cache_registry_e2e::release::{NAMESPACE, RELEASE, chart, deploy, install, install_with, volume};
+use cache_registry_e2e::release::{
+    NAMESPACE, RELEASE, chart, deploy, deploy_with, install, install_with, publish_busybox, volume,
+};
 use cache_registry_e2e::{admissions, note, rewritten, run_within, served_until, tests};
+use cache_registry_upstream::Access;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -27,6 +30,7 @@ fn main() -> Result<ExitCode> {
         options,
         tests![
             pods_start_through_the_cache_and_without_upstream,
+            pods_with_a_pull_secret_do_too,
             a_second_installation_changes_nothing,
             a_new_certificate_fails_no_admission,
             a_certificate_of_the_users_is_served,
@@ -62,6 +66,31 @@ async fn pods_start_through_the_cache_and_without_upstream(cluster: &mut Cluster
     let story = cluster.kubectl(&["describe", "cachedimages"]).await?;
     let told = |line: &str| line.split_whitespace().take(2).eq(["Normal", "Cached"]);
     ensure!(story.lines().any(told), "no Event says that the image is cached: {story}");
+    Ok(())
+}
+
+/// First without a registry inside the cluster, so that it is a token of the controllers that lets the node pull.
+async fn pods_with_a_pull_secret_do_too(cluster: &mut Cluster) -> Result<()> {
+    const IMAGE: &str = "docker.io/library/private:1";
+    install(cluster).await?;
+    publish_busybox(cluster, IMAGE).await?;
+    let access = Access::Credentials { username: "somebody".to_owned(), password: "hush".to_owned() };
+    cluster.upstream.set_access(&access).await?;
+    let server = "--docker-server=https://index.docker.io/v1/";
+    let [user, password] = ["--docker-username=somebody", "--docker-password=hush"];
+    cluster.kubectl(&["create", "secret", "docker-registry", "private", server, user, password]).await?;
+
+    let registry = format!("statefulset/{RELEASE}-registry");
+    cluster.kubectl(&["scale", &registry, "--namespace", NAMESPACE, "--replicas", "0"]).await?;
+    cluster.kubectl(&["wait", "pod/cache-registry-registry-0", "-n", NAMESPACE, "--for=delete"]).await?;
+    deploy_with(cluster, "first-private", cluster.a.name(), IMAGE, &["private"]).await?;
+
+    cluster.kubectl(&["scale", &registry, "--namespace", NAMESPACE, "--replicas", "1"]).await?;
+    cluster.kubectl(&["rollout", "status", "--namespace", NAMESPACE, &registry]).await?;
+    cluster.objects().cached_within(IMAGE, LONGEST_START).await?;
+    cluster.upstream.off().await?;
+    deploy_with(cluster, "second-private", cluster.b.name(), IMAGE, &["private"]).await?;
+    cluster.kubectl(&["delete", "secret", "private"]).await?;
     Ok(())
 }
 
@@ -289,6 +318,7 @@ controllers in cache-registry-system: mutatingwebhookconfigurations.admissionreg
 controllers in cache-registry-system: nodes [] [] [list watch]
 controllers in cache-registry-system: pods [] [] [list watch]
 controllers in cache-registry-system: replicasets.apps [] [] [list watch]
+controllers in cache-registry-system: secrets [] [] [get]
 controllers in cache-registry-system: secrets [] [cache-registry-registry-credentials] [get list watch patch]
 controllers in cache-registry-system: secrets [] [cache-registry-webhook-certificate] [get list watch patch]
 controllers in cache-registry-system: statefulsets.apps [] [] [list watch]
@@ -303,6 +333,7 @@ controllers in kube-system: mutatingwebhookconfigurations.admissionregistration.
 controllers in kube-system: nodes [] [] [list watch]
 controllers in kube-system: pods [] [] [list watch]
 controllers in kube-system: replicasets.apps [] [] [list watch]
+controllers in kube-system: secrets [] [] [get]
 controllers in kube-system: statefulsets.apps [] [] [list watch]
 gc in cache-registry-system: events.events.k8s.io [] [] [create patch]
 gc in cache-registry-system: jobs.batch [] [] [create]
@@ -395,6 +426,7 @@ async fn values_are_accepted_by_the_api_server(cluster: &mut Cluster) -> Result<
         "registry.podDisruptionBudget.enabled=true",
         "registry.persistence.enabled=true,registry.garbageCollectionSchedule=0 3 * * 0",
         "policies.pullSecrets={one,two}",
+        "controllers.pullSecrets.enabled=false",
         "controllers.webhook.certificate.life=30d",
         "controllers.webhook.ignoredNamespaces={one,two}",
         "controllers.priorityClassName=system-cluster-critical",

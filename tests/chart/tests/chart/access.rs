@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cache_registry_chart::{Release, render};
 use serde_json::Value;
 
-use crate::matrix::COLLECTING;
+use crate::matrix::{COLLECTING, NO_PULL_SECRETS};
 
 const EVERYWHERE: &str = "everywhere";
 const HERE: &str = "cache-registry-system";
@@ -66,6 +66,9 @@ const AUTHENTICATION: &str = "cache-registry-controllers | cache-registry-system
 /// The one that comes with platforms that are the nodes'.
 const NODES: &str = "cache-registry-controllers | everywhere | /nodes | list,watch";
 
+/// The one that comes with images that need a pull secret: any Secret that it has the name of.
+const PULL_SECRETS: &str = "cache-registry-controllers | everywhere | /secrets | get";
+
 /// Those that come with a certificate that the controllers manage.
 const SELF_MANAGED: [&str; 2] = [
     "cache-registry-controllers | cache-registry-system | /secrets named cache-registry-webhook-certificate | get,list,watch,patch",
@@ -83,7 +86,7 @@ const COLLECTION: [&str; 6] = [
 ];
 
 fn expected(more: &[&'static str]) -> BTreeSet<String> {
-    ALWAYS.iter().chain([&AUTHENTICATION, &NODES]).chain(more).map(ToString::to_string).collect()
+    ALWAYS.iter().chain([&AUTHENTICATION, &NODES, &PULL_SECRETS]).chain(more).map(ToString::to_string).collect()
 }
 
 #[test]
@@ -117,6 +120,18 @@ fn with_platforms_that_are_settled_the_controllers_see_no_nodes() {
     for platforms in ["all", "[linux/amd64]"] {
         assert_eq!(rights(&render(&format!("controllers: {{ platforms: {platforms} }}")).unwrap()), without);
     }
+}
+
+#[test]
+fn where_pull_secrets_are_not_wanted_none_is_read_and_pods_that_have_some_are_left_alone() {
+    let mut without = expected(&SELF_MANAGED);
+    without.remove(PULL_SECRETS);
+    let release = render(NO_PULL_SECRETS).unwrap();
+    assert_eq!(rights(&release), without);
+    let has = |release: &Release, role, flag| release.pod(role).arguments().iter().any(|argument| *argument == flag);
+    assert!(has(&release, "webhook", "--leave-alone-pull-secrets") && !has(&release, "controllers", "--pull-secrets"));
+    let release = render("").unwrap();
+    assert!(!has(&release, "webhook", "--leave-alone-pull-secrets") && has(&release, "controllers", "--pull-secrets"));
 }
 
 #[test]

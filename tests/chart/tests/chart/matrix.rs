@@ -12,6 +12,7 @@ pub(crate) const MATRIX: [(&str, &str); 16] = [
     ("persistence", "registry: { persistence: { enabled: true, size: 100Gi, storageClass: fast } }"),
     ("the other spelling", "registry: { persistance: { enabled: true, existingClaim: images } }"),
     ("garbage collection", COLLECTING),
+    ("no pull secrets", NO_PULL_SECRETS),
     ("no authentication", "registry: { authentication: { enabled: false } }"),
     ("registries", REGISTRIES),
     ("a registries file of one's own", "registriesSecret: { name: registries, key: file.yaml }"),
@@ -21,6 +22,8 @@ pub(crate) const MATRIX: [(&str, &str); 16] = [
     ("no extras", NO_EXTRAS),
     ("empty keys", EMPTY),
 ];
+
+pub(crate) const NO_PULL_SECRETS: &str = "controllers: { pullSecrets: { enabled: false } }";
 
 const ISSUER: &str = "
 controllers:

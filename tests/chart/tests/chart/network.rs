@@ -1,7 +1,7 @@
 use cache_registry_chart::{Release, render};
 use serde_json::{Value, json};
 
-use crate::matrix::COLLECTING;
+use crate::matrix::{COLLECTING, NO_PULL_SECRETS};
 
 fn policies(release: &Release) -> Vec<&str> {
     release.of_kind("NetworkPolicy").map(|policy| policy["metadata"]["name"].as_str().unwrap()).collect()
@@ -64,6 +64,21 @@ fn in_the_hosts_network_proxies_are_the_nodes() {
     let release = render("").unwrap();
     assert!(ingress(&release, "registry")[1].get("from").is_none());
     assert_eq!(ingress(&release, "registry")[0]["from"], json!([role("controllers")]));
+}
+
+#[test]
+fn the_controllers_are_asked_for_tokens_by_proxies() {
+    let tokens = json!([{ "port": "pull-tokens" }]);
+    let rule = |values: &str| {
+        let release = render(values).unwrap();
+        let rules = ingress(&release, "controllers").as_array().unwrap().clone();
+        rules.into_iter().find(|rule| rule["ports"] == tokens)
+    };
+    assert_eq!(rule("proxy: { hostNetwork: false }").unwrap()["from"], json!([role("proxy")]));
+    let nodes = rule("networkPolicy: { nodes: [10.0.0.0/16] }").unwrap();
+    assert_eq!(nodes["from"], json!([{ "ipBlock": { "cidr": "10.0.0.0/16" } }]));
+    assert!(rule("").unwrap().get("from").is_none());
+    assert_eq!(rule(NO_PULL_SECRETS), None);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use cache_registry_chart::{Release, render, tool};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::matrix::NO_PULL_SECRETS;
+
 const SECRET: &str = "cache-registry-registry-credentials";
 const OPEN: &str = "registry: { authentication: { enabled: false } }";
 
@@ -65,6 +67,27 @@ fn a_proxy_has_its_own_line_and_starts_without() {
     assert_eq!(proxy.argument("--cache-credentials"), Some(path.as_str()));
     assert!(proxy.argument("--cache").unwrap().ends_with(":5001"));
     assert!(release.pod("controllers").argument("--registry").unwrap().ends_with(":5000"));
+}
+
+/// Where they show the password that they have for the registry.
+#[test]
+fn proxies_ask_the_controllers_for_tokens_where_both_can() {
+    let release = render("").unwrap();
+    let at = release.pod("controllers").argument("--pull-tokens-listen").unwrap().to_owned();
+    let asked = release.pod("proxy").argument("--pull-tokens").unwrap().to_owned();
+    let (_, port) = at.rsplit_once(':').unwrap();
+    assert_eq!(asked, format!("http://$(CACHE_REGISTRY_CONTROLLERS_SERVICE_HOST):{port}"));
+    let service = &release.object("Service", "cache-registry-controllers")["spec"];
+    assert_eq!(service["ports"], json!([{ "name": "pull-tokens", "port": 8082, "targetPort": "pull-tokens" }]));
+    let ports = &release.pod("controllers").container()["ports"];
+    assert!(ports.as_array().unwrap().contains(&json!({ "name": "pull-tokens", "containerPort": 8082 })));
+    assert_eq!(port, "8082");
+    for values in [OPEN, NO_PULL_SECRETS] {
+        let release = render(values).unwrap();
+        assert_eq!(release.pod("controllers").argument("--pull-tokens-listen"), None);
+        assert_eq!(release.pod("proxy").argument("--pull-tokens"), None);
+        assert!(release.of_kind("Service").all(|service| service["metadata"]["name"] != "cache-registry-controllers"));
+    }
 }
 
 #[test]

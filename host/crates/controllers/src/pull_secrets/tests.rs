@@ -54,7 +54,7 @@ async fn tried(
             let asked = api.expect(Method::GET, &format!("/api/v1/namespaces/ns/secrets/{name}")).await;
             match answer {
                 Ok(secret) => asked.answer(secret),
-                Err(code) => asked.refuse(*code, "Refused"),
+                Err(code) => asked.refuse(*code, if *code == 404 { "NotFound" } else { "Refused" }),
             }
         }
         std::future::pending::<()>().await;

@@ -29,10 +29,9 @@ async fn an_image_is_copied_with_the_pull_secrets_of_all_its_pods() {
         pod_with("c", "other:1", &["others"]),
     ];
     let mut world = World::with(&pods, &[image("web", "1")]).await;
-    world.lists_workloads(&[deployment("idle", "web:1", "of-template"), deployment("else", "other:1", "others")]);
-    tokio::time::sleep(Duration::from_millis(1)).await;
     let first = world.copy().await;
     assert_eq!(first.secrets, ["ns/one", "ns/two"]);
+    world.lists_workloads(&[deployment("idle", "web:1", "of-template"), deployment("else", "other:1", "others")]);
     first.answer(Err(failure(Reason::UpstreamUnreachable, None)));
     assert_eq!(world.copy().await.secrets, ["ns/one", "ns/two", "shop/of-template"]);
 }
