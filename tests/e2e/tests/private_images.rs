@@ -87,10 +87,15 @@ async fn controllers_that_come_later_are_in_time(bed: &mut Bed) -> Result<()> {
 
     // Without a cache, so that it is the token that counts.
     cache_is(bed, false).await?;
-    for part in &mut bed.controllers {
-        part.spawn()?;
-    }
-    bed.a.pull(&published.on_nodes()?, 10).await?;
+    let image = published.on_nodes()?;
+    let Bed { controllers, a, .. } = bed;
+    let coming = async {
+        for part in controllers {
+            part.start().await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(coming, a.pull(&image, 10))?;
     Ok(())
 }
 
