@@ -64,7 +64,7 @@ fn every_selector_selects_one_role() {
         assert_eq!(selected, [role.as_str().unwrap()], "{} {}", object["kind"], object["metadata"]["name"]);
         selectors += 1;
     }
-    assert_eq!(selectors, 4 + 6 + 2 + 2, "roles, network policies, Services, budgets");
+    assert_eq!(selectors, 4 + 6 + 3 + 2, "roles, network policies, Services, budgets");
 }
 
 #[test]
