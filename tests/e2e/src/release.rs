@@ -17,7 +17,8 @@ pub const NAMESPACE: &str = "cache-registry-system";
 
 /// The images of the chart, as its values name them.
 const IMAGE: &str = concat!("ghcr.io/enix/cache-registry:", env!("CARGO_PKG_VERSION"));
-const REGISTRY: &str = "docker.io/library/registry:3.1.2";
+/// The registry's.
+pub const REGISTRY: &str = "docker.io/library/registry:3.1.2";
 
 /// Installs it, or upgrades it.
 pub async fn install(cluster: &Cluster) -> Result<()> {

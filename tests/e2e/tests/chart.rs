@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cache_registry_bed::cluster::{BUSYBOX, Cluster, Node, Options};
 use cache_registry_bed::{IpVersion, image_of, until};
 use cache_registry_e2e::release::{
-    NAMESPACE, RELEASE, chart, deploy, deploy_with, install, install_with, publish_busybox, volume,
+    NAMESPACE, REGISTRY, RELEASE, chart, deploy, deploy_with, install, install_with, publish_busybox, volume,
 };
 use cache_registry_e2e::{admissions, note, rewritten, run_within, served_until, tests};
 use cache_registry_upstream::Access;
@@ -74,6 +74,10 @@ async fn pods_with_a_pull_secret_do_too(cluster: &mut Cluster) -> Result<()> {
     const IMAGE: &str = "docker.io/library/private:1";
     install(cluster).await?;
     publish_busybox(cluster, IMAGE).await?;
+    // The registry's pod comes back on either node, and has no pull secret.
+    for node in [&cluster.a, &cluster.b] {
+        node.images.pull(REGISTRY).await?;
+    }
     let access = Access::Credentials { username: "somebody".to_owned(), password: "hush".to_owned() };
     cluster.upstream.set_access(&access).await?;
     let server = "--docker-server=https://index.docker.io/v1/";
