@@ -160,6 +160,8 @@ async fn a_certificate_of_the_users_is_served(cluster: &mut Cluster) -> Result<(
 /// Every pod of ours is replaced, while both nodes pull and pods are made.
 async fn an_upgrade_fails_no_pull_and_no_admission(cluster: &mut Cluster) -> Result<()> {
     install(cluster).await?;
+    // The last test's certificate may be served a moment longer than it is trusted.
+    until("pods to be rewritten", LONGEST_START, async || rewritten(cluster).await.map(Some)).await?;
     let before = pods_of_the_release(cluster).await?;
     let upgraded = AtomicBool::new(false);
     let upgrade = async {
