@@ -5,7 +5,7 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cache_registry_api::CachedImageStatus;
 use cache_registry_bed::{Bed, CacheKind, Options, until};
 use cache_registry_e2e::{Published, publish, run, tests};
@@ -82,7 +82,7 @@ async fn controllers_that_come_later_are_in_time(bed: &mut Bed) -> Result<()> {
         part.kill().await?;
     }
     pod(bed, "default", "later", Some("later")).await?;
-    let refusal = format!("{:#}", bed.a.pull(&published.on_nodes()?, 1).await.unwrap_err());
+    let refusal = refused_pull(bed, &published).await?;
     ensure!(refusal.contains("the controllers do not answer"), "{refusal}");
 
     // Without a cache, so that it is the token that counts.
@@ -108,7 +108,7 @@ async fn a_wrong_secret_is_told_and_works_when_it_is_put_right(bed: &mut Bed) ->
         message.contains("Tried with the pull secrets of those who use it, default/wrong, and without"),
         "{message}"
     );
-    let told = format!("{:#}", bed.a.pull(&published.on_nodes()?, 1).await.unwrap_err());
+    let told = refused_pull(bed, &published).await?;
     ensure!(told.contains("refuses the pull secrets of the pods that use it"), "{told}");
     let story = bed.kubectl(&["describe", "cachedimages"]).await?;
     ensure!(story.contains("Unauthorized") && story.contains("default/wrong"), "{story}");
@@ -161,7 +161,7 @@ async fn a_registry_that_takes_passwords_alone_is_pulled_from_when_the_copy_is_m
     secret(bed, "default", "basic", PASSWORD).await?;
     cache_is(bed, false).await?;
     pod(bed, "default", "basic", Some("basic")).await?;
-    let told = format!("{:#}", bed.a.pull(&published.on_nodes()?, 1).await.unwrap_err());
+    let told = refused_pull(bed, &published).await?;
     ensure!(told.contains("takes passwords alone"), "{told}");
 
     cache_is(bed, true).await?;
@@ -243,6 +243,14 @@ async fn cache_is(bed: &mut Bed, up: bool) -> Result<()> {
         if up { part.start().await? } else { part.kill().await? }
     }
     Ok(())
+}
+
+/// The words with which a node's pull ends that fails.
+async fn refused_pull(bed: &Bed, published: &Published) -> Result<String> {
+    match bed.a.pull(&published.on_nodes()?, 1).await {
+        Ok(pull) => bail!("it was pulled: {pull:?}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
 }
 
 /// What the status says of an image that nobody was let in for.

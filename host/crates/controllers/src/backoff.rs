@@ -13,9 +13,9 @@ const LONGEST_ASKED_FOR: Duration = Duration::from_hours(24);
 
 /// How long to wait before the next attempt, after `attempts` (at least 1) that failed in a row.
 ///
-/// Pauses double from 5 s to 10 min, or 5 min where access was refused; where our own registry was not reached, from 1 s to 15 s, because it is near and
-/// everything waits for it. A registry that names a time (`Retry-After`) is not asked before. `random` is within 0..1:
-/// it spreads out what failed together.
+/// Pauses double from 5 s to 10 min, or to 5 min where access was refused; where our own registry was not reached, from 1 s
+/// to 15 s, because it is near and everything waits for it. A registry that names a time (`Retry-After`) is not asked
+/// before. `random` is within 0..1: it spreads out what failed together.
 pub(crate) fn pause(reason: Reason, attempts: u32, retry_after: Option<Duration>, random: f64) -> Duration {
     let (first, longest) = match reason {
         Reason::RegistryUnreachable => (Duration::from_secs(1), Duration::from_secs(15)),

@@ -90,10 +90,10 @@ impl Index {
 }
 
 impl Known {
-    fn set(&mut self, user: &Arc<str>, uses: Uses) -> HashSet<Arc<Reference>> {
+    fn set(&mut self, user: &Arc<str>, now: Uses) -> HashSet<Arc<Reference>> {
         let before = self.objects.remove(user).unwrap_or_default();
         let mut changed = HashSet::new();
-        for source in before.images.iter().filter(|source| !uses.images.contains(source.as_ref())) {
+        for source in before.images.iter().filter(|source| !now.images.contains(source.as_ref())) {
             if let Some(users) = self.users_of.get_mut(source) {
                 users.remove(user);
                 if users.is_empty() {
@@ -102,11 +102,11 @@ impl Known {
             }
             changed.insert(source.clone());
         }
-        if uses.images.is_empty() {
+        if now.images.is_empty() {
             return changed;
         }
-        let mut images = Vec::with_capacity(uses.images.len());
-        for source in uses.images {
+        let mut images = Vec::with_capacity(now.images.len());
+        for source in now.images {
             // One allocation for an image however many use it.
             let source =
                 self.users_of.get_key_value(&source).map_or_else(|| Arc::new(source), |(known, _)| known.clone());
@@ -115,7 +115,7 @@ impl Known {
             }
             images.push(source);
         }
-        let object = Object { images: images.into(), pull_secrets: uses.pull_secrets.into() };
+        let object = Object { images: images.into(), pull_secrets: now.pull_secrets.into() };
         self.objects.insert(user.clone(), object);
         changed
     }

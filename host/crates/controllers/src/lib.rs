@@ -17,9 +17,9 @@
 //! image that is said to be there, and copies what is not. What failed is tried again, each image with pauses of its
 //! own. An API server that can't be reached is waited for; nothing that runs needs it in the meantime.
 //!
-//! A replica that loses the Lease stops its work at once and stands by again; it goes on answering proxies. Copies that are cut short this way, by
-//! a shutdown or by a crash leave nothing behind that shows: an image's tag is pushed last, and `Ready` is only True
-//! after that. The next leader goes on with what the registry has already.
+//! A replica that loses the Lease stops its work at once and stands by again; it goes on answering proxies. Copies that
+//! are cut short this way, by a shutdown or by a crash leave nothing behind that shows: an image's tag is pushed last, and
+//! `Ready` is only True after that. The next leader goes on with what the registry has already.
 
 use std::io;
 use std::pin::pin;

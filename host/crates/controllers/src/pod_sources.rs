@@ -25,7 +25,7 @@ pub(crate) struct PodSpec {
     pub(crate) init_containers: Vec<Container>,
     pub(crate) containers: Vec<Container>,
     pub(crate) ephemeral_containers: Vec<Container>,
-    /// Those of its ServiceAccount are among them: admission has put them here.
+    /// Those of its `ServiceAccount` are among them: admission has put them here.
     pub(crate) image_pull_secrets: Vec<NamedSecret>,
 }
 

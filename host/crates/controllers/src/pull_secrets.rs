@@ -99,14 +99,15 @@ impl PullSecrets {
     }
 }
 
-/// Registries say "no such thing" to those whom they do not let in, too.
+/// What another one may not be told. Registries say "no such thing" to those whom they do not let in, too, and limit each
+/// account by itself.
 fn is_refusal(failure: &Failure) -> bool {
-    matches!(failure.reason, Reason::Unauthorized | Reason::NotFound)
+    matches!(failure.reason, Reason::Unauthorized | Reason::NotFound | Reason::RateLimited)
 }
 
-/// As many as are read at one attempt. Where there are more, it begins with another one each time.
+/// As many as are read at one attempt. Where there are more than are tried, it begins with another one each time.
 fn in_turn(secrets: &[PullSecret], random: usize) -> impl Iterator<Item = &PullSecret> {
-    let first = if secrets.len() > MOST_READ { random % secrets.len() } else { 0 };
+    let first = if secrets.len() > MOST_TRIED { random % secrets.len() } else { 0 };
     secrets.iter().cycle().skip(first).take(secrets.len().min(MOST_READ))
 }
 
@@ -164,9 +165,11 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// The failure to tell, and in whose names it was tried. Who was let in and found nothing knows best.
+    /// The failure to tell, and in whose names it was tried. Of one that time will heal nothing else is known yet; else who
+    /// was let in and found nothing knows best.
     fn conclude(mut self, secrets: &[PullSecret], may_read: bool) -> Failure {
-        let best = self.refusals.iter().position(|failure| failure.reason == Reason::NotFound).unwrap_or_default();
+        let of = |reason| self.refusals.iter().position(|failure| failure.reason == reason);
+        let best = of(Reason::RateLimited).or_else(|| of(Reason::NotFound)).unwrap_or_default();
         let mut failure = self.refusals.swap_remove(best);
         let mut words = vec![failure.message.trim_end().to_owned()];
         if !may_read && !secrets.is_empty() {
@@ -193,11 +196,8 @@ impl Attempt {
 
 fn named(all: impl ExactSizeIterator<Item = String>) -> String {
     let more = all.len().saturating_sub(MOST_NAMED);
-    let mut names = all.take(MOST_NAMED).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        names += &format!(" and {more} more");
-    }
-    names
+    let names = all.take(MOST_NAMED).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{names} and {more} more") } else { names }
 }
 
 impl fmt::Display for PullSecret {

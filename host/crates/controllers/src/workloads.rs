@@ -130,7 +130,7 @@ impl Resource for Workload {
 }
 
 /// What pods would ask for which the workload may start, whatever its number of replicas is now. The pull secrets of
-/// their ServiceAccount are not known here: only a pod has them.
+/// their `ServiceAccount` are not known here: only a pod has them.
 ///
 /// They are what its author wrote, before any policy; where that is on the node address, what the node would fetch. A
 /// Job that has ended starts no pod any more.

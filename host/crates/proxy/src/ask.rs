@@ -123,12 +123,14 @@ impl Proxy {
         answer
     }
 
-    /// In nobody's name, as long as that is enough.
+    /// In nobody's name, as long as that is enough. One who has a pull secret for a public image has it so as not to share
+    /// the limit of those who have none.
     async fn call_upstream(&self, name: &Name, question: &Question) -> Result<Response<Body>, Fault> {
         let upstream = |token| self.connections.upstream_as(&name.registry, &name.repository, token);
         let token = self.pull_tokens.held(name).await;
         let mut fault = match call(&upstream(token.clone()), question).await {
             Err(fault) if fault.failure == Failure::Denied => fault,
+            Err(fault) if fault.failure == Failure::RateLimited && token.is_none() => fault,
             answer => return answer,
         };
         match self.pull_tokens.obtain(name, token.as_ref()).await {

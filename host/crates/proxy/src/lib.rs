@@ -16,8 +16,8 @@
 //!   little time; then the upstream; and if that fails, whatever the cache has, with more time.
 //! - Nothing is ever delivered as complete whose digest was not checked here or, where only a part was asked for, can
 //!   be checked by the client.
-//! - An upstream that does not let everybody in is asked with a token that the controllers give. Nobody asks them before
-//!   it has refused, so that no pull of what everybody may read depends on them.
+//! - An upstream that does not let everybody in, or not so often, is asked with a token that the controllers give. Nobody
+//!   asks them before it has refused, so that no pull of what everybody may read depends on them.
 //! - Every wait is bounded: see [`Config`]. Memory is, too: a body holds a few frames, and no body is kept.
 //!
 //! What clients really send, and what they do with an answer, shaped the details: the digest header on HEAD, no

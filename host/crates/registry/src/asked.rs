@@ -85,6 +85,13 @@ impl Asked {
                  not exist",
                 "Check the name, and the credentials and what they may do.",
             ),
+            // An identity token that is not right is a bad request (RFC 6749 §5.2).
+            StatusCode::BAD_REQUEST if self.whom == Whom::TokenService && self.with_credentials => (
+                Reason::Unauthorized,
+                false,
+                "refuses the credentials: they are wrong or have run out",
+                "Check the credentials and what they may do.",
+            ),
             // Many registries, Docker Hub among them, say the same of a repository that does not exist.
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
                 Reason::Unauthorized,
@@ -301,6 +308,15 @@ mod tests {
         assert_eq!((anonymous.reason(), named.reason()), (Reason::Unauthorized, Reason::Unauthorized));
         assert!(anonymous.to_string().contains("cannot be read without credentials"), "{anonymous}");
         assert!(named.to_string().contains("refuses the credentials: they are wrong"), "{named}");
+    }
+
+    #[test]
+    fn a_token_service_calls_wrong_credentials_a_bad_request() {
+        for (with_credentials, reason) in [(true, Reason::Unauthorized), (false, Reason::UpstreamUnreachable)] {
+            let asked = Asked { with_credentials, ..asked(Leg::Upstream, Whom::TokenService) };
+            let error = asked.answered(StatusCode::BAD_REQUEST, &HeaderMap::new(), br#"{"error":"invalid_grant"}"#);
+            assert_eq!(error.reason(), reason, "{error}");
+        }
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Pod<'_> {
         self.annotation(MIRROR_ANNOTATION).is_some()
     }
 
-    /// True where it, or its ServiceAccount, names Secrets to pull its images with.
+    /// True where it, or its `ServiceAccount`, names Secrets to pull its images with.
     pub(crate) fn has_pull_secrets(&self) -> bool {
         self.spec.image_pull_secrets.as_ref().is_some_and(|secrets| !secrets.is_empty())
     }

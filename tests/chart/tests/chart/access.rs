@@ -128,7 +128,7 @@ fn where_pull_secrets_are_not_wanted_none_is_read_and_pods_that_have_some_are_le
     without.remove(PULL_SECRETS);
     let release = render(NO_PULL_SECRETS).unwrap();
     assert_eq!(rights(&release), without);
-    let has = |release: &Release, role, flag| release.pod(role).arguments().iter().any(|argument| *argument == flag);
+    let has = |release: &Release, role, flag| release.pod(role).arguments().contains(&flag);
     assert!(has(&release, "webhook", "--leave-alone-pull-secrets") && !has(&release, "controllers", "--pull-secrets"));
     let release = render("").unwrap();
     assert!(!has(&release, "webhook", "--leave-alone-pull-secrets") && has(&release, "controllers", "--pull-secrets"));

@@ -104,8 +104,21 @@ async fn nobody_is_tried_last_and_wrong_secrets_do_no_harm() {
 #[tokio::test]
 async fn a_failure_that_is_no_refusal_ends_it() {
     let secrets = [("a", Ok(docker("reg.example", "one")))];
-    let (calls, outcome) = tried(&secrets, None, |_| Reason::RateLimited).await;
-    assert_eq!((calls.len(), outcome.unwrap_err().reason), (1, Reason::RateLimited));
+    let (calls, outcome) = tried(&secrets, None, |_| Reason::UpstreamUnreachable).await;
+    assert_eq!((calls.len(), outcome.unwrap_err().reason), (1, Reason::UpstreamUnreachable));
+}
+
+#[tokio::test]
+async fn a_limit_is_one_accounts_and_counts_where_nobody_else_is_let_in() {
+    let secrets = [("a", Ok(docker("reg.example", "busy"))), ("b", Ok(docker("reg.example", "right")))];
+    let reason = |credentials: Option<&Credentials>| {
+        if credentials == Some(&user("busy")) { Reason::RateLimited } else { Reason::NotFound }
+    };
+    let (calls, outcome) = tried(&secrets, Some("right"), reason).await;
+    outcome.unwrap();
+    assert_eq!(calls.len(), 2);
+    let (_, outcome) = tried(&secrets, Some("nobody"), reason).await;
+    assert_eq!(outcome.unwrap_err().reason, Reason::RateLimited);
 }
 
 #[tokio::test]

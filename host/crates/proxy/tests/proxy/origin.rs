@@ -28,6 +28,8 @@ pub(crate) enum Mood {
     Status(u16),
     /// 401, but for who brings this `Authorization`.
     Guarded(&'static str),
+    /// 429, but for who brings this `Authorization`.
+    Limited(&'static str),
     /// 416 in words of which no length is told.
     RangeRefused,
     /// Headers come after so long.
@@ -139,6 +141,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             let mut response = failure(401);
             response.headers_mut().insert("www-authenticate", r#"Basic realm="x""#.parse().unwrap());
             return response;
+        }
+        Mood::Limited(authorization) if parts.headers.get("authorization").is_none_or(|it| it != authorization) => {
+            return failure(429);
         }
         Mood::Late(time) => tokio::time::sleep(time).await,
         Mood::Silent => std::future::pending().await,

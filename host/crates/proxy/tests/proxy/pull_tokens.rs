@@ -19,11 +19,14 @@ use crate::origin::{Mood, Origin};
 /// What the controllers were asked: `Authorization` and the body.
 type Asked = Arc<Mutex<Vec<(String, String)>>>;
 
+/// The status and the body of their answer.
+type Answer = Arc<Mutex<(u16, String)>>;
+
 /// The controllers, which give this answer to everybody.
 struct Controllers {
     address: SocketAddr,
     asked: Asked,
-    answer: Arc<Mutex<(u16, String)>>,
+    answer: Answer,
 }
 
 impl Controllers {
@@ -51,7 +54,7 @@ impl Controllers {
     }
 }
 
-async fn answered(State((asked, answer)): State<(Asked, Arc<Mutex<(u16, String)>>)>, request: Request) -> Response {
+async fn answered(State((asked, answer)): State<(Asked, Answer)>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let authorization = parts.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
@@ -158,6 +161,22 @@ async fn a_token_that_has_run_out_or_is_refused_is_asked_for_anew() {
     assert_eq!(controllers.count(), 4);
     private.pulls().await;
     assert_eq!((controllers.count(), private.shown().last().unwrap().as_str()), (4, "Bearer t2"));
+}
+
+#[tokio::test]
+async fn who_has_a_secret_does_not_share_the_limit_of_those_who_have_none() {
+    let controllers = Controllers::giving("t1", 300).await;
+    let private = Private::start(controllers.address).await;
+    private.upstream.mood(Mood::Limited("Bearer t1"));
+    private.pulls().await;
+    private.pulls().await;
+    assert_eq!((controllers.count(), private.shown().len()), (1, 3));
+
+    // A limit of the account is one for all, and left alone.
+    private.upstream.mood(Mood::Limited("nobody"));
+    assert_eq!(private.pull().await.status, 429);
+    assert_eq!(private.pull().await.status, 429);
+    assert_eq!((controllers.count(), private.shown().len()), (1, 4));
 }
 
 #[tokio::test]
