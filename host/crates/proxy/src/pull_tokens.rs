@@ -21,8 +21,8 @@ use crate::route::Name;
 /// Tokens to pull with from upstreams that do not let everybody in: had from the controllers, who may read the pull secrets
 /// of pods. A node has none of these.
 ///
-/// Nobody is asked before an upstream has refused, or has limited those who come without. A token is kept in memory until shortly before it runs out, and asked for
-/// once however many pulls need it.
+/// Nobody is asked before an upstream has refused, or has limited those who come without. A token is kept in memory until
+/// shortly before it runs out, and asked for once however many pulls need it.
 pub(crate) struct PullTokens {
     /// `None` where nobody is to be asked.
     controllers: Option<Controllers>,
