@@ -3,7 +3,7 @@
 use cache_registry_chart::{lint, render};
 
 /// Each is a name and values.
-pub(crate) const MATRIX: [(&str, &str); 16] = [
+pub(crate) const MATRIX: [(&str, &str); 17] = [
     ("none", ""),
     ("cert-manager", "controllers: { webhook: { certificate: { mode: cert-manager } } }"),
     ("an issuer of one's own", ISSUER),
