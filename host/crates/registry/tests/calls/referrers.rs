@@ -187,13 +187,13 @@ async fn what_is_about_an_image_goes_with_its_last_tag(#[case] cache: Distributi
     let tags = async || repository.tags().await.unwrap().len();
     assert_eq!(tags().await, 5);
 
-    repository.delete_image("1").await.unwrap();
+    repository.delete_image("1", false).await.unwrap();
     assert_eq!(tags().await, 4, "the other tag has the same digest");
     let whole = repository.presence("2", &platforms("linux/amd64")).await.unwrap();
     assert_eq!(whole, Presence::Whole(image.digest().clone()));
-    repository.delete_image("2").await.unwrap();
+    repository.delete_image("2", false).await.unwrap();
     assert_eq!(tags().await, 0);
-    repository.delete_image("2").await.unwrap();
+    repository.delete_image("2", false).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
