@@ -111,6 +111,10 @@ pub(crate) struct Controllers {
     /// Whether signatures, attestations and SBOMs of an image are copied with it: true, false
     #[arg(long, env = "CACHE_REGISTRY_REFERRERS", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) referrers: bool,
+    /// Removes the manifests that no tag reaches any more from the registry, this long after they lost theirs: for a
+    /// registry whose storage no garbage collection can look into. Without it, they are kept
+    #[arg(long, env = "CACHE_REGISTRY_REMOVE_UNTAGGED_AFTER", value_name = "TIME", value_parser = time)]
+    pub(crate) remove_untagged_after: Option<Duration>,
     #[command(flatten)]
     pub(crate) webhook_certificate: WebhookCertificate,
     #[command(flatten)]
@@ -151,6 +155,11 @@ pub(crate) enum Volume {
         folder: PathBuf,
         /// The file that gets the numbers, JSON
         report: PathBuf,
+    },
+    /// Makes the folders that a garbage collection fails without, on a volume that was never written to
+    Prepare {
+        /// The registry's root directory
+        folder: PathBuf,
     },
     /// Removes the manifests that no tag reaches
     RemoveUntagged {

@@ -9,6 +9,7 @@ use crate::collection::Gate;
 use crate::plan::Failure;
 use crate::platforms::Wanted;
 use crate::registry_access::Access;
+use crate::turns::Turns;
 
 /// What is asked of registries, so that the reconciler's tests need none.
 pub(crate) trait Copier: Send + Sync + 'static {
@@ -29,6 +30,9 @@ pub(crate) trait Copier: Send + Sync + 'static {
 
     /// The sources of all images that the registry has.
     fn inventory(&self) -> impl Future<Output = Result<Vec<Reference>, Failure>> + Send;
+
+    /// Removes the manifests that were let go for long enough, and says in how long the next ones are due.
+    fn remove_untagged(&self) -> impl Future<Output = Result<Option<Duration>, Failure>> + Send;
 }
 
 /// What the registry says of an image's tag.
@@ -57,6 +61,9 @@ pub(crate) struct RegistryCopier {
     pub(crate) gate: Gate,
     pub(crate) platforms: Wanted,
     pub(crate) referrers: bool,
+    /// How long a manifest stays that has lost its tag; `None` where somebody else removes them.
+    pub(crate) remove_untagged_after: Option<Duration>,
+    pub(crate) turns: Turns,
 }
 
 impl Copier for RegistryCopier {
@@ -64,7 +71,9 @@ impl Copier for RegistryCopier {
         self.open().await?;
         let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
         let (platforms, referrers) = (self.platforms.now().await, self.referrers);
-        let options = CopyOptions { platforms, referrers, ..CopyOptions::default() };
+        let lets_go = self.remove_untagged_after.is_some();
+        let options = CopyOptions { platforms, referrers, lets_go, ..CopyOptions::default() };
+        let _writing = self.turns.write(Location::of(source).repository()).await;
         tokio::select! {
             copied = copy(source, &self.connections, &self.registry, &options, &progress) => Ok(copied?),
             // Begun anew when the gate is open again: what was pushed so far may be removed in the meantime.
@@ -108,7 +117,8 @@ impl Copier for RegistryCopier {
         self.open().await?;
         let location = Location::of(source);
         let repository = self.connections.cache(&self.registry, location.repository());
-        self.within(SHORT, repository.delete_image(location.tag())).await
+        let _writing = self.turns.write(location.repository()).await;
+        self.within(SHORT, repository.delete_image(location.tag(), self.remove_untagged_after.is_some())).await
     }
 
     async fn inventory(&self) -> Result<Vec<Reference>, Failure> {
@@ -123,6 +133,15 @@ impl Copier for RegistryCopier {
         })
         .await
     }
+
+    async fn remove_untagged(&self) -> Result<Option<Duration>, Failure> {
+        let Some(after) = self.remove_untagged_after else { return Ok(None) };
+        self.open().await?;
+        tokio::select! {
+            swept = self.within(LONG, self.sweep(after)) => swept,
+            failure = self.gate.closed() => Err(failure),
+        }
+    }
 }
 
 /// Every wait of the connections is bounded; this bounds their sum for what is a few calls.
@@ -130,6 +149,9 @@ const SHORT: Duration = Duration::from_secs(30);
 
 /// The same for a question to upstream, with its retries and mirrors.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// When to come back to a repository that is being written to.
+const BUSY: Duration = Duration::from_mins(1);
 
 /// The same for a call for each repository.
 const LONG: Duration = Duration::from_mins(10);
@@ -139,6 +161,27 @@ impl RegistryCopier {
     async fn open(&self) -> Result<(), Failure> {
         self.gate.granted().await?;
         self.access.granted().await
+    }
+
+    /// All repositories one after the other. One of which something can't be understood holds up no other.
+    async fn sweep(&self, after: Duration) -> Result<Option<Duration>, Error> {
+        let mut next: Option<Duration> = None;
+        for name in self.connections.repositories(&self.registry).await? {
+            let due = match self.turns.alone(&name) {
+                None => Some(BUSY),
+                Some(_alone) => match self.connections.cache(&self.registry, &name).remove_let_go(after).await {
+                    Ok(swept) => swept.next,
+                    Err(error) if error.is_transient() => return Err(error),
+                    // Looked at again with the next inventory.
+                    Err(error) => {
+                        tracing::warn!(repository = name, %error, "what no tag reaches stays for now");
+                        None
+                    }
+                },
+            };
+            next = next.into_iter().chain(due).min();
+        }
+        Ok(next)
     }
 
     async fn within<T>(&self, time: Duration, calls: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
