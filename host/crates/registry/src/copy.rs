@@ -77,7 +77,13 @@ impl CopyError {
 
 impl Default for CopyOptions {
     fn default() -> Self {
-        Self { platforms: Platforms::All, referrers: false, parallel_blobs: 3, time: Duration::from_hours(1), lets_go: false }
+        Self {
+            platforms: Platforms::All,
+            referrers: false,
+            parallel_blobs: 3,
+            time: Duration::from_hours(1),
+            lets_go: false,
+        }
     }
 }
 

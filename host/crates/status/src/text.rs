@@ -50,8 +50,9 @@ fn images(images: &Images) -> String {
 
 fn size(images: &Images, registry: Option<&Registry>) -> String {
     let all = format!("{} in all images, shared layers counted for each", Bytes(images.bytes));
-    match registry.and_then(|registry| registry.last_collection.as_ref()) {
-        Some(report) => format!("{all}; {} stored after the last garbage collection", Bytes(report.kept_bytes)),
+    // Of a bucket nobody tells.
+    match registry.and_then(|registry| registry.last_collection.as_ref()?.kept_bytes) {
+        Some(bytes) => format!("{all}; {} stored after the last garbage collection", Bytes(bytes)),
         None => all,
     }
 }
@@ -72,9 +73,10 @@ fn garbage(registry: Option<&Registry>, now: Timestamp) -> String {
     let schedule = schedule.map_or_else(|| "no schedule".to_owned(), |schedule| format!("schedule {schedule}"));
     match registry.and_then(|registry| registry.last_collection.as_ref()) {
         Some(report) => format!(
-            "collected {} ago: {} in {} blobs freed, the registry was away for {} s; {schedule}",
+            "collected {} ago: {}{} blobs freed, the registry was away for {} s; {schedule}",
             age(now.duration_since(report.ended)),
-            Bytes(report.freed_bytes),
+            // Of a bucket nobody tells.
+            report.freed_bytes.map(|bytes| format!("{} in ", Bytes(bytes))).unwrap_or_default(),
             report.freed_blobs,
             report.seconds,
         ),
