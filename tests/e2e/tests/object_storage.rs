@@ -5,29 +5,28 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use cache_registry_api::labels::LAST_COLLECTION_ANNOTATION;
-use cache_registry_api::{CachedImage, CachedImageSpec, CollectionReport};
+use cache_registry_api::{CachedImage, CollectionReport};
 use cache_registry_bed::cluster::{BUSYBOX, Cluster, Options};
-use cache_registry_bed::{Bucket, IpVersion, until};
-use cache_registry_core::object_name;
+use cache_registry_bed::{Bucket, until};
 use cache_registry_e2e::collection::{Moment, Run, registry, restored_to};
 use cache_registry_e2e::release::{NAMESPACE, deploy, install_with};
-use cache_registry_e2e::{Kept, note, run_within, tests, whole};
+use cache_registry_e2e::{Kept, all_is_whole, ask_for, cache, note, run_within, stock, tests, whole};
 use cache_registry_upstream::{Content, Image};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 const LONGEST_TEST: Duration = Duration::from_mins(6);
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// A proxy's circuit breaker is open for 30 s at most.
-const LONGEST_LEFT_ALONE: Duration = Duration::from_secs(40);
-
 const SECRET: &str = "bucket";
 
 /// Run by hand alone.
 const COLLECTING: &str = "registry.garbageCollectionSchedule=0 3 * * 0,registry.garbageCollection.suspend=true";
+
+/// Images of every platform are looked for, whatever the nodes are.
+const WHOLE: &str = "controllers.platforms=all";
 
 /// What takes days elsewhere.
 const BRISK: &str =
@@ -62,60 +61,15 @@ async fn installed(cluster: &mut Cluster) -> Result<()> {
     });
     let bucket = values.collect::<Vec<_>>().join(",");
     let registry = format!("registry.replicas={REPLICAS},registry.persistence.s3ExistingSecret={SECRET}");
-    install_with(cluster, &[&bucket, &registry, COLLECTING, BRISK]).await
-}
-
-/// Two tags of one index of two platforms, and an image of one whose layer goes up in parts.
-fn kept() -> Result<[Kept; 2]> {
-    let multi = Image::hello(b"of two platforms")?;
-    Ok([
-        Kept { image: multi, repository: "library/multi", tags: &["1.0", "same"] },
-        Kept { image: Image::large(12_000_000, 1)?, repository: "library/large", tags: &["1.0"] },
-    ])
+    install_with(cluster, &[&bucket, &registry, COLLECTING, WHOLE, BRISK]).await
 }
 
 /// Has the images cached that are to stay.
 async fn filled(cluster: &Cluster) -> Result<()> {
-    for kept in kept()? {
-        for (tag, source) in kept.tags.iter().zip(kept.sources()) {
-            cluster.upstream.add(kept.repository, tag, &kept.image).await?;
-            ask_for(cluster, &source, true).await?;
-            cluster.objects().cached(&source).await?;
-        }
+    for kept in stock()? {
+        cache(cluster, &kept, true).await?;
     }
     Ok(())
-}
-
-/// Has an image cached; one that is not retained goes when its delay, of none, is over.
-async fn ask_for(cluster: &Cluster, source: &str, retain: bool) -> Result<()> {
-    let images = cluster.objects().cached_images();
-    let name = object_name(&source.parse()?);
-    if images.get_opt(&name).await?.is_none() {
-        let spec = CachedImageSpec { source_image: source.to_owned(), retain };
-        images.create(&PostParams::default(), &CachedImage::new(&name, spec)).await?;
-    }
-    Ok(())
-}
-
-/// With upstream gone, so that it comes from the cache or not at all. The nodes' proxies leave a registry alone for some
-/// time that did not answer.
-async fn all_is_whole(cluster: &Cluster) -> Result<()> {
-    cluster.upstream.off().await?;
-    let [_, large] = kept()?;
-    let layer = large.image.blobs.last().context("no layer")?;
-    // A blob, since a proxy may have a manifest in memory.
-    let path = format!("/v2/docker.io/{}/blobs/{}", large.repository, layer.digest);
-    for node in [&cluster.a, &cluster.b] {
-        until("the proxy to ask the registry again", LONGEST_LEFT_ALONE, async || {
-            let answer = node.get(7439, IpVersion::V4, &path).await?;
-            Ok((answer.status == 200).then_some(()))
-        })
-        .await?;
-        for kept in kept()? {
-            whole(node, &kept).await?;
-        }
-    }
-    cluster.upstream.on().await
 }
 
 async fn pods_start_from_the_bucket_with_upstream_gone_and_every_replica_has_it(cluster: &mut Cluster) -> Result<()> {
@@ -135,7 +89,7 @@ async fn pods_start_from_the_bucket_with_upstream_gone_and_every_replica_has_it(
     let line: serde_json::Value = serde_json::from_str(&line)?;
     // In base64 already, as HTTP Basic has it.
     let line = line["data"]["proxy"].as_str().context("no line of the proxies")?;
-    let [_, large] = kept()?;
+    let [_, large] = stock()?;
     let layer = large.image.blobs.last().context("no layer")?;
     let pods: Api<Pod> = Api::namespaced(cluster.client(), NAMESPACE);
     let pods = pods.list(&ListParams::default().labels("app.kubernetes.io/component=registry")).await?.items;
@@ -250,7 +204,7 @@ async fn without_the_bucket_pulls_go_upstream_and_copies_wait(cluster: &mut Clus
     installed(cluster).await?;
     filled(cluster).await?;
     cluster.bucket.part.kill().await?;
-    for kept in kept()? {
+    for kept in stock()? {
         for node in [&cluster.a, &cluster.b] {
             whole(node, &kept).await.context("without the bucket")?;
         }
@@ -272,7 +226,7 @@ async fn credentials_that_the_bucket_refuses_are_told_in_the_status(cluster: &mu
     let wrong = r#"{"stringData":{"secretKey":"no secret of this bed"}}"#;
     cluster.kubectl(&["patch", "secret", "--namespace", NAMESPACE, SECRET, "--patch", wrong]).await?;
     restarted(cluster).await?;
-    for kept in kept()? {
+    for kept in stock()? {
         whole(&cluster.a, &kept).await.context("with wrong credentials")?;
     }
     let refused = Image::large(1_000_000, 6)?;

@@ -73,7 +73,8 @@ impl Repository {
             retried(TRIES, || self.delete_manifest(digest)).await?;
             tracing::info!(repository = &*self.name, digest, "no tag reaches this manifest: removed");
         }
-        for tag in due {
+        let nameless = due.iter().copied().filter(|tag| !named.contains_key(*tag));
+        for tag in doomed.tags.iter().map(String::as_str).chain(nameless) {
             // Most registries have taken it away with what it named.
             retried(TRIES, || self.delete_tag(tag)).await?;
         }
@@ -134,36 +135,64 @@ struct Doomed {
     links: BTreeSet<String>,
     /// The manifests, each after those that it alone leads to.
     manifests: Vec<String>,
+    /// The tags of ours that have had their time, at last.
+    tags: BTreeSet<String>,
 }
+
+type Manifests = BTreeMap<String, Named>;
 
 impl Doomed {
     /// Of what the tags in `due` lead to, all that no other tag needs.
-    fn of(tags: &BTreeMap<String, String>, due: &BTreeSet<&str>, manifests: &BTreeMap<String, Named>) -> Self {
-        let (due, kept): (Vec<_>, Vec<_>) = tags.iter().partition(|(tag, _)| due.contains(tag.as_str()));
-        let is_last = kept.is_empty();
-        let stays = reached(&kept.into_iter().map(|(_, digest)| digest.clone()).collect(), manifests);
-        let mut doomed = Self::default();
-        let (mut opened, mut closed) = (BTreeSet::new(), BTreeSet::new());
-        // Depth first: one is opened when it is met, and doomed when it is met again, after its children.
-        let mut path: Vec<&String> = due.into_iter().map(|(_, digest)| digest).collect();
-        while let Some(digest) = path.last().copied() {
-            let named = manifests.get(digest).filter(|_| !stays.contains(digest));
-            if let Some(named) = named
-                && opened.insert(digest)
-            {
-                path.extend(named.children.iter().filter(|child| !opened.contains(child)));
-                continue;
+    ///
+    /// What is about something that stays, a signature, stays with it; and where no other tag leads there, so does the tag
+    /// of ours, or it would be out of sight for good.
+    fn of(tags: &BTreeMap<String, String>, due: &BTreeSet<&str>, manifests: &Manifests) -> Self {
+        let bare: Manifests = manifests
+            .iter()
+            .map(|(digest, named)| (digest.clone(), Named { subject: None, ..named.clone() }))
+            .collect();
+        let (mut due, mut kept): (Vec<_>, Vec<_>) = tags.iter().partition(|(tag, _)| due.contains(tag.as_str()));
+        let stays = loop {
+            let roots = kept.iter().map(|(_, digest)| (*digest).clone()).collect();
+            let (stays, led_to) = (reached(&roots, manifests), reached(&roots, &bare));
+            let is_about = |digest: &String| stays.contains(digest) && !led_to.contains(digest);
+            let (hold, rest): (Vec<_>, Vec<_>) =
+                due.into_iter().partition(|(_, digest)| below(digest, manifests).iter().any(is_about));
+            due = rest;
+            if hold.is_empty() {
+                break stays;
             }
-            path.pop();
-            if let Some(named) = named
-                && closed.insert(digest)
+            kept.extend(hold);
+        };
+        let mut doomed = Self { tags: due.iter().map(|(tag, _)| (*tag).clone()).collect(), ..Self::default() };
+        let mut taken = stays;
+        for digest in due.into_iter().flat_map(|(_, digest)| below(digest, manifests)) {
+            if let Some(named) = manifests.get(&digest)
+                && taken.insert(digest.clone())
             {
-                doomed.manifests.push(digest.clone());
-                doomed.links.extend(named.needs.difference(&named.children).filter(|_| is_last).cloned());
+                doomed.links.extend(named.needs.difference(&named.children).filter(|_| kept.is_empty()).cloned());
+                doomed.manifests.push(digest);
             }
         }
         doomed
     }
+}
+
+/// The manifests that one leads to, each after those that it leads to itself, and this one last.
+fn below(root: &str, manifests: &Manifests) -> Vec<String> {
+    let (mut below, mut opened, mut closed) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    // Depth first: one is opened when it is met, and done when it is met again, after its children.
+    let mut path = vec![root];
+    while let Some(digest) = path.pop() {
+        let Some(named) = manifests.get(digest) else { continue };
+        if opened.insert(digest) {
+            path.push(digest);
+            path.extend(named.children.iter().map(String::as_str).filter(|child| !opened.contains(child)));
+        } else if closed.insert(digest) {
+            below.push(digest.to_owned());
+        }
+    }
+    below
 }
 
 fn now_exactly() -> Duration {
