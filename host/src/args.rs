@@ -126,6 +126,10 @@ pub(crate) struct Controllers {
         requires_all = ["pull_secrets", "registry_credentials_secret"]
     )]
     pub(crate) pull_tokens_listen: Option<SocketAddr>,
+    /// Removes the manifests that no tag reaches any more from the registry, this long after they lost theirs: for a
+    /// registry whose storage no garbage collection can look into. Without it, they are kept
+    #[arg(long, env = "CACHE_REGISTRY_REMOVE_UNTAGGED_AFTER", value_name = "TIME", value_parser = time)]
+    pub(crate) remove_untagged_after: Option<Duration>,
     #[command(flatten)]
     pub(crate) webhook_certificate: WebhookCertificate,
     #[command(flatten)]
@@ -166,6 +170,11 @@ pub(crate) enum Volume {
         folder: PathBuf,
         /// The file that gets the numbers, JSON
         report: PathBuf,
+    },
+    /// Makes the folders that a garbage collection fails without, on a volume that was never written to
+    Prepare {
+        /// The registry's root directory
+        folder: PathBuf,
     },
     /// Removes the manifests that no tag reaches
     RemoveUntagged {

@@ -96,6 +96,7 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         max_size: args.max_size,
         platforms: args.platforms,
         referrers: args.referrers,
+        remove_untagged_after: args.remove_untagged_after,
         webhook_certificate: args.webhook_certificate.wanted(),
         pull_secrets: args.pull_secrets,
     };
@@ -169,6 +170,7 @@ fn volume(command: args::Volume) -> anyhow::Result<()> {
             let text = serde_json::to_string(&size)?;
             fs::write(&report, text).with_context(|| format!("writing {}", report.display()))
         }
+        args::Volume::Prepare { folder } => Ok(cache_registry_volume::prepare(&folder)?),
         args::Volume::RemoveUntagged { folder, older_than } => {
             let before = SystemTime::now().checked_sub(older_than).context("that is before there was time")?;
             let removed = cache_registry_volume::remove_untagged(&folder, before)?;

@@ -166,5 +166,9 @@ apiVersion: v1
 kind: ServiceAccount
 metadata:
   {{- include "cache-registry.metadata" . | nindent 2 }}
+  {{- with .annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 automountServiceAccountToken: false
 {{- end }}

@@ -1,7 +1,8 @@
 //! A whole cluster on one machine: two nodes on which pods run.
 //!
 //! ```text
-//!   host:    upstream, from which containerd pulls whatever the registry is called; kubectl, helm, the test
+//!   host:    upstream, from which containerd pulls whatever the registry is called; a bucket, for tests that have one;
+//!            kubectl, helm, the test
 //!   node a:  etcd, API server, controller manager, scheduler, in its network
 //!            kubelet, containerd 2.x, kube-proxy; pods
 //!   node b:  kubelet, containerd 1.6, kube-proxy; pods
@@ -36,6 +37,7 @@ pub use self::node::Node;
 use self::node::Surroundings;
 use self::pod_network::PodNetwork;
 use crate::bed::{apply, kubectl, output_within};
+use crate::bucket::Bucket;
 use crate::certificates::Authority;
 use crate::containerd::{Containerd, PAUSE};
 use crate::control_plane::{ControlPlane, Site};
@@ -84,6 +86,8 @@ pub struct Cluster {
     pub scheduler: Part,
     /// The registry outside of it.
     pub upstream: Upstream,
+    /// Storage outside of it, which runs when a test has started it.
+    pub bucket: Bucket,
     /// The node beside the control plane.
     pub a: Node,
     /// The other one.
@@ -146,7 +150,8 @@ impl Cluster {
         let rest =
             async { tokio::try_join!(a.join(), b.join(), control_plane.takes_pods("default"), scheduler.ready()) };
         Box::pin(rest).await?;
-        let mut cluster = Self { control_plane, scheduler, upstream, a, b, tools, network, guardian };
+        let bucket = Bucket::new(folder, network, &tools)?;
+        let mut cluster = Self { control_plane, scheduler, upstream, bucket, a, b, tools, network, guardian };
         if let Err(error) = Box::pin(cluster.ready()).await {
             return Err(error.context(Box::pin(cluster.state()).await));
         }
@@ -295,7 +300,7 @@ impl Cluster {
         let plane = &mut self.control_plane;
         [&mut plane.etcd, &mut plane.api_server, &mut plane.controller_manager, &mut self.scheduler]
             .into_iter()
-            .chain([&mut self.upstream.part])
+            .chain([&mut self.upstream.part, &mut self.bucket.part])
             .chain(self.a.parts())
             .chain(self.b.parts())
     }

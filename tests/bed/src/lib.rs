@@ -17,6 +17,7 @@
 //! the same time. It needs root, and the programs of `tests/tools`.
 
 mod bed;
+mod bucket;
 mod cache;
 mod certificates;
 pub mod cluster;
@@ -40,6 +41,7 @@ mod upstream;
 mod wait;
 
 pub use bed::{Bed, Options};
+pub use bucket::Bucket;
 pub use cache::{Cache, CacheKind};
 pub use certificates::{Authority, CertificateFiles};
 pub use containerd::Containerd;

@@ -6,7 +6,7 @@ use cache_registry_e2e::collection::{Moment, REMOVING, Run, restored};
 use cache_registry_e2e::{Kept, Tally, ask_for, processes_of};
 use cache_registry_upstream::Image;
 use cache_registry_volume::measure;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
@@ -74,11 +74,11 @@ pub(crate) async fn undisturbed(place: &mut Place) -> Result<Found> {
             cluster.objects().cached(&source).await?;
             Ok(())
         };
-        let ((), during) = place.pulls(happens).await?;
+        let ((), during) = Box::pin(place.pulls(happens)).await?;
         tally = tally.and(during);
     }
-    let freed = before.bytes.saturating_sub(measure(&place.volume)?.bytes);
-    let note = format!("{runs} runs, {:.1} MB freed, {runs} new images copied after", freed as f64 / 1e6);
+    let freed = before.bytes.saturating_sub(measure(&place.volume)?.bytes) / 1_000_000;
+    let note = format!("{runs} runs, {freed} MB freed, {runs} new images copied after");
     Ok(Found { tally, note })
 }
 
@@ -97,7 +97,7 @@ pub(crate) async fn killed(place: &mut Place, random: usize) -> Result<Found> {
     for (number, (moment, how)) in cuts.iter().enumerate() {
         let is_random = number >= NAMED;
         let pause = if is_random { undisturbed.mul_f64(fastrand::f64() / 2.0) } else { Duration::ZERO };
-        let (took, during) = place.pulls(cut(place, &format!("cut-{number}"), *moment, *how, pause)).await?;
+        let (took, during) = Box::pin(place.pulls(cut(place, &format!("cut-{number}"), *moment, *how, pause))).await?;
         ensure!(took < LONGEST_AWAY, "{how:?} at {moment:?}: {took:?}");
         tally = tally.and(during);
         longest = longest.max(took);
@@ -135,7 +135,7 @@ async fn kill_part(place: &Place, run: &Run<'_>, command: &[&str]) -> Result<boo
     while run.now().await? <= Moment::Removing {
         let asked = Instant::now();
         let pods = place.pods_of_job(REMOVING).await?;
-        let Some(uid) = pods.first().and_then(|pod| pod.uid()) else { continue };
+        let Some(uid) = pods.first().and_then(ResourceExt::uid) else { continue };
         while asked.elapsed() < Duration::from_millis(500) {
             if let Some(process) = processes_of(&uid, command).first() {
                 return Ok(kill_process(*process, Signal::KILL).is_ok());

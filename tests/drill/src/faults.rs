@@ -89,7 +89,7 @@ pub(crate) async fn upstream_moves_the_tags(place: &mut Place) -> Result<Found> 
         }
         Ok(())
     };
-    let found = place.found(happens).await?;
+    let found = Box::pin(place.found(happens)).await?;
     Ok(Found { note: format!("{MOVES} moves were followed"), ..found })
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn registry_is_killed(place: &mut Place) -> Result<Found> {
         }
         Ok(())
     };
-    let found = place.found(happens).await?;
+    let found = Box::pin(place.found(happens)).await?;
     Ok(Found { note: format!("{KILLS} times"), ..found })
 }
 
@@ -119,7 +119,7 @@ pub(crate) async fn registry_is_frozen(place: &mut Place) -> Result<Found> {
         place.signal("registry", &["/registry"], Signal::CONT).await?;
         Ok(())
     };
-    place.found(happens).await
+    Box::pin(place.found(happens)).await
 }
 
 pub(crate) async fn volume_is_wiped(place: &mut Place) -> Result<Found> {
@@ -128,7 +128,7 @@ pub(crate) async fn volume_is_wiped(place: &mut Place) -> Result<Found> {
         fs::remove_dir_all(place.volume.join("docker")).context("wiping the volume")?;
         place.is_cached().await
     };
-    let found = place.found(happens).await?;
+    let found = Box::pin(place.found(happens)).await?;
     Ok(Found { note: format!("filled again after {:.0} s", began.elapsed().as_secs_f32()), ..found })
 }
 
@@ -162,7 +162,7 @@ pub(crate) async fn older_backup_is_restored(place: &mut Place) -> Result<Found>
         })
         .await
     };
-    let found = place.found(happens).await?;
+    let found = Box::pin(place.found(happens)).await?;
     whole(&cluster.a, &later).await?;
     fs::remove_dir_all(&backup)?;
     Ok(Found { note: format!("what it lacked was there after {:.0} s", began.elapsed().as_secs_f32()), ..found })
@@ -177,7 +177,7 @@ pub(crate) async fn api_server_is_frozen(place: &mut Place) -> Result<Found> {
         api_server.thaw()?;
         Ok(())
     };
-    place.found(happens).await
+    Box::pin(place.found(happens)).await
 }
 
 pub(crate) async fn controllers_are_killed(place: &mut Place) -> Result<Found> {
@@ -186,5 +186,5 @@ pub(crate) async fn controllers_are_killed(place: &mut Place) -> Result<Found> {
         sleep(A_WHILE).await;
         Ok(())
     };
-    place.found(happens).await
+    Box::pin(place.found(happens)).await
 }

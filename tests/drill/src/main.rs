@@ -65,14 +65,14 @@ async fn main() -> ExitCode {
 macro_rules! drill {
     ($place:ident, $table:ident, $args:ident, $longest:expr, $name:literal, $body:expr) => {
         if $args.only.as_deref().is_none_or(|only| $name.contains(only)) {
-            $table.row(one($name, $longest, &mut $place, async |$place: &mut Place| $body).await)?;
+            $table.row(Box::pin(one($name, $longest, &mut $place, async |$place: &mut Place| $body)).await)?;
         }
     };
 }
 
 async fn drill(args: Args) -> Result<()> {
     let mut table = Table::default();
-    let mut place = Place::start().await?;
+    let mut place = Box::pin(Place::start()).await?;
     macro_rules! drills {
         ($($name:literal => $fault:path),* $(,)?) => {
             $(drill!(place, table, args, LONGEST, $name, $fault(place).await);)*
@@ -94,7 +94,14 @@ async fn drill(args: Args) -> Result<()> {
     }
     let longest = LONGEST_KILL * u32::try_from(collections::NAMED + args.random_kills)?;
     let random = args.random_kills;
-    drill!(place, table, args, longest, "garbage collections are killed", collections::killed(place, random).await);
+    drill!(
+        place,
+        table,
+        args,
+        longest,
+        "garbage collections are killed",
+        Box::pin(collections::killed(place, random)).await
+    );
     table.end()
 }
 

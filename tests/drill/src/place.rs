@@ -9,7 +9,7 @@ use cache_registry_e2e::release::{NAMESPACE, install_with, volume};
 use cache_registry_e2e::{Tally, all_is_whole, cache, processes_of, pulls_during, stock};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -133,7 +133,7 @@ impl Place {
     /// The processes of a role that have this command line.
     pub(crate) async fn processes(&self, role: &str, command: &[&str]) -> Result<Vec<Pid>> {
         let pods = self.pods(role).await?;
-        Ok(pods.iter().filter_map(|pod| pod.uid()).flat_map(|uid| processes_of(&uid, command)).collect())
+        Ok(pods.iter().filter_map(ResourceExt::uid).flat_map(|uid| processes_of(&uid, command)).collect())
     }
 
     /// Sends them a signal, and says which they are.

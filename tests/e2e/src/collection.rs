@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cache_registry_api::labels::COLLECTION_ANNOTATION;
 use cache_registry_bed::cluster::Cluster;
 use cache_registry_bed::until;
@@ -156,6 +156,11 @@ pub async fn registry(cluster: &Cluster) -> Result<StatefulSet> {
 
 /// Waits until the registry is ready, with no record and no Job, and says how long that took.
 pub async fn restored(cluster: &Cluster) -> Result<Duration> {
+    restored_to(cluster, 1).await
+}
+
+/// The same for a registry of so many replicas.
+pub async fn restored_to(cluster: &Cluster, replicas: i32) -> Result<Duration> {
     let began = Instant::now();
     let jobs: Api<Job> = Api::namespaced(cluster.client(), NAMESPACE);
     let pods: Api<Pod> = Api::namespaced(cluster.client(), NAMESPACE);
@@ -164,15 +169,19 @@ pub async fn restored(cluster: &Cluster) -> Result<Duration> {
         ensure!(!registry.annotations().contains_key(COLLECTION_ANNOTATION), "the record is still there");
         let (spec, status) = (registry.spec.context("no spec")?, registry.status.context("no status")?);
         ensure!(status.observed_generation == registry.metadata.generation, "its controller has not seen it");
-        ensure!(spec.replicas == Some(1) && status.ready_replicas == Some(1), "{:?} are ready", status.ready_replicas);
+        let (wanted, ready) = (spec.replicas, status.ready_replicas);
+        ensure!(wanted == Some(replicas) && ready == Some(replicas), "{ready:?} of {wanted:?} are ready");
         ensure!(jobs.get_opt(REMOVING).await?.is_none(), "the Job is still there");
         // A pod that is ending counts as ready until it has ended, and only then is there another one.
         let pods = pods.list(&ListParams::default().labels("app.kubernetes.io/component=registry")).await?.items;
-        let [pod] = pods.as_slice() else { bail!("{} pods of the registry", pods.len()) };
-        ensure!(pod.metadata.deletion_timestamp.is_none(), "its pod is ending");
-        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let is_ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-        ensure!(is_ready, "its pod is not ready");
+        ensure!(i32::try_from(pods.len())? == replicas, "{} pods of the registry", pods.len());
+        for pod in &pods {
+            let name = pod.name_any();
+            ensure!(pod.metadata.deletion_timestamp.is_none(), "{name} is ending");
+            let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let is_ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
+            ensure!(is_ready, "{name} is not ready");
+        }
         Ok(Some(()))
     })
     .await?;

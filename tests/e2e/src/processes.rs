@@ -7,7 +7,7 @@ use rustix::process::Pid;
 
 /// The processes of a pod whose command line begins with these words.
 pub fn processes_of(pod_uid: &str, command: &[&str]) -> Vec<Pid> {
-    let command: String = command.iter().map(|word| format!("{word}\0")).collect();
+    let command = command.join("\0") + "\0";
     let is_it = |folder: &Path| {
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
         read("cmdline").starts_with(&command) && read("cgroup").contains(pod_uid)

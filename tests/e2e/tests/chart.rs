@@ -428,6 +428,7 @@ async fn values_are_accepted_by_the_api_server(cluster: &mut Cluster) -> Result<
     for values in [
         "proxy.hostNetwork=false",
         "registry.persistence.enabled=true",
+        "registry.replicas=2,registry.persistence.s3.bucket=b,registry.persistence.s3.region=eu-west-1",
         "networkPolicy.nodes={10.0.0.0/8}",
         "registry.podDisruptionBudget.enabled=true",
         "registry.persistence.enabled=true,registry.garbageCollectionSchedule=0 3 * * 0",

@@ -114,7 +114,7 @@ async fn a_secret_that_is_missing_is_told_and_its_credentials_go_on(bed: &mut Be
     let published = publish(bed, "secret-again").await?;
     bed.objects().create_pod("secret-again", "secret-again:1.0").await?;
     bed.objects().cached(&published.source).await?;
-    ensure!(made.len() == 4, "{:?}", made.keys());
+    ensure!(made.len() == 5, "{:?}", made.keys());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 The configuration of CNCF distribution (https://distribution.github.io/distribution/about/configuration/). It has no cache of
 blob descriptors: after a garbage collection it would promise blobs that are gone.
 
-Distribution's htpasswd lets in whoever it knows, and to everything. So there are two processes on one volume: the one that
+Distribution's htpasswd lets in whoever it knows, and to everything. So there are two processes on one storage: the one that
 the controllers write to, and one that only reads, for the proxies. Takes a dict of root and isReader.
 */ -}}
 {{- define "cache-registry.registryConfiguration" -}}
@@ -13,8 +13,7 @@ log:
   accesslog:
     disabled: true
 storage:
-  filesystem:
-    rootdirectory: /var/lib/registry
+  {{- include "cache-registry.storageDriver" .root | nindent 2 }}
   delete:
     enabled: {{ not .isReader }}
   {{- if .isReader }}

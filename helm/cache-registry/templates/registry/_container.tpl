@@ -9,12 +9,7 @@ securityContext:
 resources:
   {{- toYaml .resources | nindent 2 }}
 env:
-  # Without, distribution 3 sends traces to an address of its own choice.
-  - name: OTEL_TRACES_EXPORTER
-    value: none
-  {{- with .root.Values.registry.env }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "cache-registry.registryEnvironment" .root | nindent 2 }}
 ports:
   - { name: {{ .port }}, containerPort: {{ .portNumber }} }
   {{- if and .isReader .root.Values.registry.metrics.enabled }}
@@ -33,11 +28,9 @@ volumeMounts:
   - name: configuration
     mountPath: /etc/cache-registry
     readOnly: true
-  - name: images
-    mountPath: /var/lib/registry
-    {{- if .isReader }}
-    readOnly: true
-    {{- end }}
+  {{- with include "cache-registry.storageMounts" . | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- if include "cache-registry.registryCredentialsSecret" .root }}
   - name: {{ .name }}-credentials
     mountPath: /etc/cache-registry-credentials
@@ -45,15 +38,34 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
-{{- /* The volume with the images. */ -}}
-{{- define "cache-registry.imagesVolume" -}}
-{{- $persistence := include "cache-registry.persistence" . | fromYaml -}}
-name: images
-{{- if $persistence.enabled }}
-persistentVolumeClaim:
-  claimName: {{ $persistence.existingClaim | default (printf "%s-registry" (include "cache-registry.fullname" .)) }}
-{{- else }}
-emptyDir: {}
+{{- /* Of each process of distribution's: of both of the registry, and of the one that collects garbage. */ -}}
+{{- define "cache-registry.registryEnvironment" -}}
+# Without, distribution 3 sends traces to an address of its own choice.
+- name: OTEL_TRACES_EXPORTER
+  value: none
+{{- with include "cache-registry.uploadSecret" . }}
+{{ . }}
+{{- end }}
+{{- with include "cache-registry.storageEnvironment" . }}
+{{ . }}
+{{- end }}
+{{- with .Values.registry.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /*
+With several replicas, an upload that one has begun is taken up by another, which has to know its signature. The controllers
+make the secret; where the registry lets everybody in there is nobody to keep from forging one.
+*/ -}}
+{{- define "cache-registry.uploadSecret" -}}
+{{- if gt (int .Values.registry.replicas) 1 -}}
+- name: REGISTRY_HTTP_SECRET
+  {{- with include "cache-registry.registryCredentialsSecret" . }}
+  valueFrom: { secretKeyRef: { name: {{ . }}, key: uploads } }
+  {{- else }}
+  value: everybody-may-write
+  {{- end }}
 {{- end }}
 {{- end }}
 

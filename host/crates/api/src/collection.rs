@@ -23,12 +23,15 @@ pub struct CollectionReport {
     pub seconds: u64,
     /// How many blobs were removed.
     pub freed_blobs: u64,
-    /// How many bytes the volume has less in its files.
-    pub freed_bytes: u64,
-    /// How many blobs there are now.
-    pub kept_blobs: u64,
-    /// How many bytes there are now.
-    pub kept_bytes: u64,
+    /// How many bytes the volume has less in its files; `None` for a bucket, of which nobody tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed_bytes: Option<u64>,
+    /// How many blobs there are now, on a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_blobs: Option<u64>,
+    /// How many bytes there are now, on a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_bytes: Option<u64>,
 }
 
 impl CollectionRecord {
@@ -77,13 +80,17 @@ mod tests {
             ended: "2026-11-24T20:00:00Z".parse().unwrap(),
             seconds: 9,
             freed_blobs: 3,
-            freed_bytes: 4096,
-            kept_blobs: 1,
-            kept_bytes: 10,
+            freed_bytes: Some(4096),
+            kept_blobs: Some(1),
+            kept_bytes: Some(10),
         };
         let text = serde_json::to_string(&report).unwrap();
         assert!(text.contains(r#""freedBytes":4096"#), "{text}");
-        assert_eq!(CollectionReport::read(&text), Some(report));
+        assert_eq!(CollectionReport::read(&text), Some(report.clone()));
         assert_eq!(CollectionReport::read("{}"), None);
+        let of_a_bucket = CollectionReport { freed_bytes: None, kept_blobs: None, kept_bytes: None, ..report };
+        let text = serde_json::to_string(&of_a_bucket).unwrap();
+        assert_eq!(text, r#"{"ended":"2026-11-24T20:00:00Z","seconds":9,"freedBlobs":3}"#);
+        assert_eq!(CollectionReport::read(&text), Some(of_a_bucket));
     }
 }

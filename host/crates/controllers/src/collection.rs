@@ -17,6 +17,7 @@
 
 mod api;
 mod drive;
+mod freed;
 mod gate;
 mod job;
 mod metrics;

@@ -10,6 +10,7 @@ use crate::plan::Failure;
 use crate::platforms::Wanted;
 use crate::pull_secrets::{PullSecret, PullSecrets};
 use crate::registry_access::Access;
+use crate::turns::Turns;
 
 /// What is asked of registries, so that the reconciler's tests need none.
 pub(crate) trait Copier: Send + Sync + 'static {
@@ -31,6 +32,9 @@ pub(crate) trait Copier: Send + Sync + 'static {
 
     /// The sources of all images that the registry has.
     fn inventory(&self) -> impl Future<Output = Result<Vec<Reference>, Failure>> + Send;
+
+    /// Removes the manifests that were let go for long enough, and says in how long the next ones are due.
+    fn remove_untagged(&self) -> impl Future<Output = Result<Option<Duration>, Failure>> + Send;
 }
 
 /// What the registry says of an image's tag.
@@ -60,6 +64,9 @@ pub(crate) struct RegistryCopier {
     pub(crate) platforms: Wanted,
     pub(crate) referrers: bool,
     pub(crate) pull_secrets: PullSecrets,
+    /// How long a manifest stays that has lost its tag; `None` where somebody else removes them.
+    pub(crate) remove_untagged_after: Option<Duration>,
+    pub(crate) turns: Turns,
 }
 
 impl Copier for RegistryCopier {
@@ -67,11 +74,13 @@ impl Copier for RegistryCopier {
         self.open().await?;
         let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
         let (platforms, referrers) = (self.platforms.now().await, self.referrers);
+        let lets_go = self.remove_untagged_after.is_some();
         let copying = self.pull_secrets.each(source, secrets, |credentials| {
             let platforms = platforms.clone();
-            let options = CopyOptions { platforms, referrers, credentials, ..CopyOptions::default() };
+            let options = CopyOptions { platforms, referrers, lets_go, credentials, ..CopyOptions::default() };
             async move { Ok(copy(source, &self.connections, &self.registry, &options, &progress).await?) }
         });
+        let _writing = self.turns.write(Location::of(source).repository()).await;
         tokio::select! {
             copied = copying => copied,
             // Begun anew when the gate is open again: what was pushed so far may be removed in the meantime.
@@ -118,7 +127,8 @@ impl Copier for RegistryCopier {
         self.open().await?;
         let location = Location::of(source);
         let repository = self.connections.cache(&self.registry, location.repository());
-        self.within(SHORT, repository.delete_image(location.tag())).await
+        let _writing = self.turns.write(location.repository()).await;
+        self.within(SHORT, repository.delete_image(location.tag(), self.remove_untagged_after.is_some())).await
     }
 
     async fn inventory(&self) -> Result<Vec<Reference>, Failure> {
@@ -133,6 +143,15 @@ impl Copier for RegistryCopier {
         })
         .await
     }
+
+    async fn remove_untagged(&self) -> Result<Option<Duration>, Failure> {
+        let Some(after) = self.remove_untagged_after else { return Ok(None) };
+        self.open().await?;
+        tokio::select! {
+            swept = self.within(LONG, self.sweep(after)) => swept,
+            failure = self.gate.closed() => Err(failure),
+        }
+    }
 }
 
 /// Every wait of the connections is bounded; this bounds their sum for what is a few calls.
@@ -140,6 +159,9 @@ const SHORT: Duration = Duration::from_secs(30);
 
 /// The same for a question to upstream, with its retries and mirrors.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// When to come back to a repository that is being written to.
+const BUSY: Duration = Duration::from_mins(1);
 
 /// The same for a call for each repository.
 const LONG: Duration = Duration::from_mins(10);
@@ -149,6 +171,27 @@ impl RegistryCopier {
     async fn open(&self) -> Result<(), Failure> {
         self.gate.granted().await?;
         self.access.granted().await
+    }
+
+    /// All repositories one after the other. One of which something can't be understood holds up no other.
+    async fn sweep(&self, after: Duration) -> Result<Option<Duration>, Error> {
+        let mut next: Option<Duration> = None;
+        for name in self.connections.repositories(&self.registry).await? {
+            let due = match self.turns.alone(&name) {
+                None => Some(BUSY),
+                Some(_alone) => match self.connections.cache(&self.registry, &name).remove_let_go(after).await {
+                    Ok(swept) => swept.next,
+                    Err(error) if error.is_transient() => return Err(error),
+                    // Looked at again with the next inventory.
+                    Err(error) => {
+                        tracing::warn!(repository = name, %error, "what no tag reaches stays for now");
+                        None
+                    }
+                },
+            };
+            next = next.into_iter().chain(due).min();
+        }
+        Ok(next)
     }
 
     async fn within<T>(&self, time: Duration, calls: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {

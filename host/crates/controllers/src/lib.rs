@@ -61,6 +61,7 @@ mod retention;
 mod settled;
 mod survey;
 mod tracked;
+mod turns;
 mod usage;
 mod webhook_certificate;
 mod workloads;
@@ -129,6 +130,9 @@ pub struct Config {
     pub platforms: PlatformChoice,
     /// Whether what is about an image is copied with it: signatures, attestations, SBOMs.
     pub referrers: bool,
+    /// How long a manifest stays that has lost its tag, and is then removed by its digest; `None` where the run of a garbage
+    /// collection finds such manifests itself.
+    pub remove_untagged_after: Option<Duration>,
     /// The webhook's certificate, where it is to be made here.
     pub webhook_certificate: Option<WebhookCertificate>,
     /// Whether the pull secrets of pods may be read.
@@ -190,6 +194,8 @@ pub async fn run(
         platforms: platforms.wanted(),
         referrers: config.referrers,
         pull_secrets,
+        remove_untagged_after: config.remove_untagged_after,
+        turns: turns::Turns::default(),
     });
     let settings = Settings {
         node: config.node_address.clone(),
@@ -198,6 +204,7 @@ pub async fn run(
         update_interval: config.update_interval,
         max_size: config.max_size,
         platforms: platforms.wanted(),
+        remove_untagged_after: config.remove_untagged_after,
     };
     loop {
         let seen = tokens.as_ref().map(PullTokens::pods);

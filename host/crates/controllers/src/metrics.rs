@@ -157,14 +157,20 @@ impl Metrics {
             "Calls to the API server that failed, by operation",
             errors,
         );
+        metrics.show_all();
+        metrics
+    }
+
+    /// Has everything that can be counted show, at 0.
+    fn show_all(&self) {
         for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Copying) {
-            drop(metrics.copies.get_or_create(&ByReason { reason: reason.as_str() }));
+            drop(self.copies.get_or_create(&ByReason { reason: reason.as_str() }));
         }
         for check in [Check::Found, Check::Partial, Check::Lost, Check::Failed] {
-            drop(metrics.checks.get_or_create(&ByOutcome { outcome: check.as_str() }));
+            drop(self.checks.get_or_create(&ByOutcome { outcome: check.as_str() }));
         }
         for result in ["removed", "failed"] {
-            drop(metrics.removals.get_or_create(&ByResult { result }));
+            drop(self.removals.get_or_create(&ByResult { result }));
         }
         for operation in [
             "watch pods",
@@ -176,9 +182,8 @@ impl Metrics {
             "expire",
             "webhook_certificate",
         ] {
-            drop(metrics.errors.get_or_create(&ByOperation { operation }));
+            drop(self.errors.get_or_create(&ByOperation { operation }));
         }
-        metrics
     }
 
     pub(crate) fn leading(&self, leading: bool) {

@@ -26,12 +26,14 @@ use crate::survey::{Survey, SurveyError};
 use crate::tracked::Tracked;
 use crate::usage::Usage;
 use crate::workloads::{Kind, Workload};
+use untagged::Untagged;
 
 mod creation;
 mod expiry;
 mod inventory;
 mod room;
 mod tasks;
+mod untagged;
 mod watches;
 
 /// How many images the registry is asked about at once.
@@ -85,6 +87,7 @@ pub(crate) struct Reconciler<C> {
     copies: Line,
     checks: Line,
     asks: Line,
+    untagged: Untagged,
     /// Upstream registries that asked to be left alone, and until when.
     quiet: HashMap<String, Instant>,
     timers: DelayQueue<Due>,
@@ -104,6 +107,8 @@ enum Due {
     Inventory,
     /// To see whether the registry still has what it had, and whether that is too much.
     Sample,
+    /// To remove manifests that lost their tags.
+    Untagged,
 }
 
 /// What has ended.
@@ -154,6 +159,7 @@ enum Done {
         uid: Option<String>,
         outcome: Result<bool, Failure>,
     },
+    UntaggedRemoved(Result<Option<Duration>, Failure>),
 }
 
 /// How the reconciler works.
@@ -171,6 +177,8 @@ pub(crate) struct Settings {
     pub(crate) max_size: Option<u64>,
     /// Of which platforms images are copied.
     pub(crate) platforms: Wanted,
+    /// How long a manifest stays that has lost its tag; `None` where somebody else removes them.
+    pub(crate) remove_untagged_after: Option<Duration>,
 }
 
 impl<C: Copier> Reconciler<C> {
@@ -208,6 +216,7 @@ impl<C: Copier> Reconciler<C> {
             copies: Line::new(settings.parallel_copies.max(1)),
             checks: Line::new(CHECKS_AT_ONCE),
             asks: Line::new(ASKS_AT_ONCE),
+            untagged: Untagged::after(settings.remove_untagged_after),
             quiet: HashMap::new(),
             timers: DelayQueue::new(),
             tasks: JoinSet::new(),
@@ -257,6 +266,7 @@ impl<C: Copier> Reconciler<C> {
                         self.sample();
                         self.make_room();
                     }
+                    Due::Untagged => self.untagged_due(),
                 },
             }
         }
@@ -349,6 +359,7 @@ impl<C: Copier> Reconciler<C> {
     fn ended(&mut self, task: Id, done: Done) {
         match done {
             Done::Copied { task, name, uid, time, outcome } => {
+                self.expect_untagged();
                 self.leave_alone(&name, outcome.as_ref().err());
                 self.update(&name, uid.as_deref(), |tracked, metrics| tracked.copied(task, time, outcome, metrics));
             }
@@ -372,6 +383,7 @@ impl<C: Copier> Reconciler<C> {
             Done::TagRemoved { source, outcome } => self.tag_removed(&source, outcome),
             Done::Inventory(outcome) => self.inventory_taken(outcome),
             Done::Sampled { name, uid, outcome } => self.sampled(&name, uid.as_deref(), &outcome),
+            Done::UntaggedRemoved(outcome) => self.untagged_removed(outcome),
         }
         self.next_in_line(task);
     }

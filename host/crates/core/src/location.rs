@@ -1,5 +1,6 @@
 use std::fmt;
 
+use crate::let_go::LetGo;
 use crate::node_address::{host_component, split_host_component};
 use crate::reference::Reference;
 use crate::referrers_tag::is_referrers_tag;
@@ -40,9 +41,9 @@ impl Location {
     }
 
     /// The source that has this location, the inverse of [`Self::of`]; where two have it, the one without a tag. `None`
-    /// for what the cache does not keep there, or keeps with an image: its signatures.
+    /// for what the cache does not keep there, or keeps with an image, its signatures, or was told to [let go](LetGo).
     pub fn source(repository: &str, tag: &str) -> Option<Reference> {
-        if is_referrers_tag(tag) {
+        if is_referrers_tag(tag) || tag.parse::<LetGo>().is_ok() {
             return None;
         }
         let (registry, path) = Self::upstream_of(repository)?;
@@ -105,6 +106,7 @@ mod tests {
     #[case("docker.io/library/nginx", "not a tag")]
     #[case("docker.io/library/nginx", &format!("sha256-{HEX}"))]
     #[case("docker.io/library/nginx", &format!("sha256-{HEX}.sig"))]
+    #[case("docker.io/library/nginx", "untagged.1795830000.e3b0c44298fc1c14")]
     fn what_is_kept_nowhere_has_no_source(#[case] repository: &str, #[case] tag: &str) {
         assert_eq!(Location::source(repository, tag), None);
     }

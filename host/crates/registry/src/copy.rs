@@ -29,6 +29,8 @@ pub struct CopyOptions {
     pub time: Duration,
     /// In whose name upstream is asked; nobody's where absent.
     pub credentials: Option<Credentials>,
+    /// Whether what the tag named before is kept by a tag of its own, for [`Repository::remove_let_go`].
+    pub lets_go: bool,
 }
 
 /// What the cache has after a copy.
@@ -77,8 +79,14 @@ impl CopyError {
 
 impl Default for CopyOptions {
     fn default() -> Self {
-        let time = Duration::from_hours(1);
-        Self { platforms: Platforms::All, referrers: false, parallel_blobs: 3, time, credentials: None }
+        Self {
+            platforms: Platforms::All,
+            referrers: false,
+            parallel_blobs: 3,
+            time: Duration::from_hours(1),
+            credentials: None,
+            lets_go: false,
+        }
     }
 }
 
@@ -102,6 +110,7 @@ pub async fn copy(
         target: connections.cache(cache, location.repository()),
         cache,
         parallel_blobs: options.parallel_blobs.max(1),
+        lets_go: options.lets_go,
         done: Arc::new(AtomicU64::new(0)),
         uploaded: Arc::new(AtomicU64::new(0)),
     };
@@ -123,6 +132,7 @@ pub(crate) struct Copy<'a> {
     pub(crate) target: Repository,
     cache: &'a Url,
     parallel_blobs: usize,
+    pub(crate) lets_go: bool,
     /// Bytes of blobs that the target has.
     done: Arc<AtomicU64>,
     uploaded: Arc<AtomicU64>,
@@ -181,11 +191,19 @@ impl Copy<'_> {
         let absent = missing.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
         self.done.store(total.saturating_sub(absent), Ordering::Relaxed);
         let notes = self.upload_all(missing, total, progress).await?;
+        if let Some(tag) = tag {
+            self.let_go(tag).await?;
+        }
         match self.push_manifests(&plan, tag).await {
             Ok(()) => Ok(Brought::All(plan, notes)),
             Err(error) if !plan.left_out.is_empty() && refuses_gaps(&error) => Ok(Brought::Refused(error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Keeps what a tag has named until now, where that is wanted.
+    pub(crate) async fn let_go(&self, tag: &str) -> Result<(), Error> {
+        if self.lets_go { self.target.let_go(tag).await } else { Ok(()) }
     }
 
     /// The blobs that the target does not have.

@@ -54,7 +54,7 @@ impl Error {
     }
 
     /// True where the same request may well succeed a moment later.
-    pub(crate) fn is_transient(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         self.0.transient
     }
 

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use cache_registry_core::{Digest, cosign_tags, is_referrers_tag, referrers_tag};
+use cache_registry_core::{Digest, LetGo, cosign_tags, is_referrers_tag, referrers_tag};
 use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
 use http::StatusCode;
 
@@ -18,14 +18,21 @@ impl Repository {
     /// is about. One that is not there is fine.
     ///
     /// Cut short in between, there is an image without its signatures, which is found and removed again; not signatures
-    /// that nobody would ever find.
-    pub async fn delete_image(&self, tag: &str) -> Result<(), Error> {
-        self.delete_referrers(tag).await?;
+    /// that nobody would ever find. With `lets_go`, what the tags have named is kept for [`Self::remove_let_go`].
+    pub async fn delete_image(&self, tag: &str, lets_go: bool) -> Result<(), Error> {
+        self.delete_referrers(tag, lets_go).await?;
+        self.take_away(tag, lets_go).await
+    }
+
+    async fn take_away(&self, tag: &str, lets_go: bool) -> Result<(), Error> {
+        if lets_go {
+            self.let_go(tag).await?;
+        }
         self.delete_tag(tag).await
     }
 
     /// Takes the tags away of what is about that which `reference` alone reaches.
-    pub(crate) async fn delete_referrers(&self, reference: &str) -> Result<(), Error> {
+    pub(crate) async fn delete_referrers(&self, reference: &str, lets_go: bool) -> Result<(), Error> {
         let tags = self.tags().await?;
         let (about, images): (Vec<_>, Vec<_>) = tags.iter().map(String::as_str).partition(|tag| is_referrers_tag(tag));
         if about.is_empty() {
@@ -35,11 +42,13 @@ impl Repository {
         if forsaken(&going, &HashSet::new(), &about).is_empty() {
             return Ok(());
         }
-        let others: Vec<String> = images.into_iter().filter(|tag| *tag != reference).map(str::to_owned).collect();
+        // What was let go has no say in it.
+        let images = images.into_iter().filter(|tag| *tag != reference && tag.parse::<LetGo>().is_err());
+        let others: Vec<String> = images.map(str::to_owned).collect();
         let others = iter(others).map(|tag| async move { self.reached(&tag).await });
         let staying: Vec<HashSet<Digest>> = others.buffered(AT_ONCE).try_collect().await?;
         for tag in forsaken(&going, &staying.into_iter().flatten().collect(), &about) {
-            self.delete_tag(tag).await?;
+            self.take_away(tag, lets_go).await?;
         }
         Ok(())
     }

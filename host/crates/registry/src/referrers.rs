@@ -73,6 +73,7 @@ impl Copy<'_> {
         if self.tagged(&tag).await?.as_ref() == Some(&list.digest) {
             return Ok(());
         }
+        self.let_go(&tag).await?;
         self.push_manifest(&tag, &list).await
     }
 
@@ -111,7 +112,7 @@ impl Copy<'_> {
 
     /// Lets what was about an earlier image of the tag go. That it cannot be is no matter: it is small, and harms nobody.
     pub(crate) async fn forget_referrers(&self, before: &Digest) {
-        if let Err(error) = self.target.delete_referrers(before.as_ref()).await {
+        if let Err(error) = self.target.delete_referrers(before.as_ref(), self.lets_go).await {
             tracing::debug!(%error, %before, "what is about an image that was replaced stays");
         }
     }

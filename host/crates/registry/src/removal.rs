@@ -32,9 +32,19 @@ impl Repository {
         self.delete_manifest(placeholder.digest.as_ref()).await
     }
 
-    async fn delete_manifest(&self, reference: &str) -> Result<(), Error> {
+    pub(crate) async fn delete_manifest(&self, reference: &str) -> Result<(), Error> {
+        self.delete(&["manifests", reference]).await
+    }
+
+    /// Takes a blob out of the repository. Its bytes go with a garbage collection.
+    pub(crate) async fn delete_blob(&self, digest: &str) -> Result<(), Error> {
+        self.delete(&["blobs", digest]).await
+    }
+
+    /// That it is not there is fine.
+    async fn delete(&self, tail: &[&str]) -> Result<(), Error> {
         let endpoint = self.last_endpoint()?;
-        let url = self.url(endpoint, &["manifests", reference]);
+        let url = self.url(endpoint, tail);
         match self.write(endpoint, Method::DELETE, url, HeaderMap::new(), Payload::Empty).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_absence() => Ok(()),

@@ -50,8 +50,9 @@ fn images(images: &Images) -> String {
 
 fn size(images: &Images, registry: Option<&Registry>) -> String {
     let all = format!("{} in all images, shared layers counted for each", Bytes(images.bytes));
-    match registry.and_then(|registry| registry.last_collection.as_ref()) {
-        Some(report) => format!("{all}; {} stored after the last garbage collection", Bytes(report.kept_bytes)),
+    // Of a bucket nobody tells.
+    match registry.and_then(|registry| registry.last_collection.as_ref()?.kept_bytes) {
+        Some(bytes) => format!("{all}; {} stored after the last garbage collection", Bytes(bytes)),
         None => all,
     }
 }
@@ -72,9 +73,10 @@ fn garbage(registry: Option<&Registry>, now: Timestamp) -> String {
     let schedule = schedule.map_or_else(|| "no schedule".to_owned(), |schedule| format!("schedule {schedule}"));
     match registry.and_then(|registry| registry.last_collection.as_ref()) {
         Some(report) => format!(
-            "collected {} ago: {} in {} blobs freed, the registry was away for {} s; {schedule}",
+            "collected {} ago: {}{} blobs freed, the registry was away for {} s; {schedule}",
             age(now.duration_since(report.ended)),
-            Bytes(report.freed_bytes),
+            // Of a bucket nobody tells.
+            report.freed_bytes.map(|bytes| format!("{} in ", Bytes(bytes))).unwrap_or_default(),
             report.freed_blobs,
             report.seconds,
         ),
@@ -87,25 +89,21 @@ fn pulls(pulls: &Pulls) -> String {
     if *proxies == 0 {
         return "no proxy runs in this namespace".to_owned();
     }
-    let mut text = match (share(requests), share(bytes)) {
+    let served = match (share(requests), share(bytes)) {
         (Some(of_requests), Some(of_bytes)) => {
-            let (all_requests, all_bytes) =
-                (requests.cache + requests.upstream + requests.nobody, Bytes(bytes.cache + bytes.upstream));
+            let all_requests = requests.cache + requests.upstream + requests.nobody;
+            let all_bytes = Bytes(bytes.cache + bytes.upstream);
             format!("from the cache {of_requests} of {all_requests} requests and {of_bytes} of {all_bytes}")
         }
         _ => "none yet".to_owned(),
     };
-    text += &format!(", as {told} of {proxies} proxies tell since they started");
-    if requests.nobody > 0 {
-        text += &format!("; {} answered by nobody", requests.nobody);
-    }
-    if *without_cache > 0 {
-        text += &format!("; {without_cache} leave the registry out because it does not answer");
-    }
-    if let Some(problem) = untold {
-        text += &format!("; one does not tell: {problem}");
-    }
-    text
+    let parts = [
+        Some(format!("{served}, as {told} of {proxies} proxies tell since they started")),
+        (requests.nobody > 0).then(|| format!("{} answered by nobody", requests.nobody)),
+        (*without_cache > 0).then(|| format!("{without_cache} leave the registry out because it does not answer")),
+        untold.as_ref().map(|problem| format!("one does not tell: {problem}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// The cache's, in percent; `None` of nothing.

@@ -14,7 +14,6 @@
 //! docs/architecture.md says why not by distribution's own `--delete-untagged`.
 
 mod files;
-mod reach;
 mod size;
 mod untagged;
 
@@ -22,7 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use size::{Size, measure};
-pub use untagged::{Removed, remove_untagged};
+pub use untagged::{Removed, prepare, remove_untagged};
 
 /// A file of the volume that can't be read or removed.
 #[derive(Debug, thiserror::Error)]

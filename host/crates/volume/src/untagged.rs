@@ -3,11 +3,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use cache_registry_core::parse_digest;
+use cache_registry_core::{Named, parse_digest, reached};
 
 use crate::Error;
 use crate::files::{BASE, content, entries, found, make, name, remove};
-use crate::reach::{Digest, Named, reached};
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,15 +17,17 @@ pub struct Removed {
     pub left_alone: u64,
 }
 
+/// Makes what `garbage-collect` fails without: the folders that distribution makes when it is first written to.
+pub fn prepare(root: &Path) -> Result<(), Error> {
+    ["repositories", "blobs"].iter().try_for_each(|folder| make(&root.join(BASE).join(folder)))
+}
+
 /// Takes the manifests that no tag reaches out of their repositories, so that `garbage-collect` removes them and what they
 /// alone need. Those that were pushed after `before` stay: the tag of an image is pushed last, and may be still to come.
 pub fn remove_untagged(root: &Path, before: SystemTime) -> Result<Removed, Error> {
     let base = root.join(BASE);
     let mut removed = Removed::default();
-    // Without, `garbage-collect` fails on a volume that is new.
-    for folder in ["repositories", "blobs"] {
-        make(&base.join(folder))?;
-    }
+    prepare(root)?;
     for repository in repositories(&base.join("repositories"))? {
         let (Some(manifests), Some(tags)) = (manifests(&base, &repository)?, tags(&repository)?) else {
             removed.left_alone += 1;
@@ -72,7 +73,7 @@ fn repositories(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// The manifests of a repository, and what they name. `None` where one is no JSON, or none by its name: then it is not
 /// known what is needed.
-fn manifests(base: &Path, repository: &Path) -> Result<Option<BTreeMap<Digest, Named>>, Error> {
+fn manifests(base: &Path, repository: &Path) -> Result<Option<BTreeMap<String, Named>>, Error> {
     let mut manifests = BTreeMap::new();
     for algorithm in entries(&repository.join("_manifests/revisions"))? {
         for revision in entries(&algorithm)? {
@@ -96,7 +97,7 @@ fn manifests(base: &Path, repository: &Path) -> Result<Option<BTreeMap<Digest, N
 
 /// The folders of the tags of a repository, and what each names. `None` where one names no digest, as after a write that
 /// was cut.
-fn tags(repository: &Path) -> Result<Option<BTreeMap<PathBuf, Option<Digest>>>, Error> {
+fn tags(repository: &Path) -> Result<Option<BTreeMap<PathBuf, Option<String>>>, Error> {
     let mut tags = BTreeMap::new();
     for tag in entries(&repository.join("_manifests/tags"))? {
         let link = content(&tag.join("current/link"))?;

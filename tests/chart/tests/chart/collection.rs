@@ -3,7 +3,7 @@
 use cache_registry_chart::{at, render};
 use serde_json::{Value, json};
 
-use crate::matrix::COLLECTING;
+use crate::matrix::{COLLECTING, GCS, S3};
 
 fn volume(spec: &Value, name: &str) -> Value {
     let volumes = spec["volumes"].as_array().unwrap();
@@ -89,5 +89,40 @@ fn manifests_without_a_tag_can_be_kept() {
     let values = COLLECTING.replace("deadlineSeconds: 600", "deleteUntagged: false");
     let release = render(&values).unwrap();
     let names: Vec<_> = release.pod("collection").init_containers().iter().map(|any| any["name"].clone()).collect();
-    assert_eq!(names, ["before", "collect"]);
+    assert_eq!(names, ["before", "untagged", "collect"]);
+    // Distribution fails on a volume that it has not written to yet.
+    assert_eq!(container(release.pod("collection").init_containers(), "untagged")["args"][1], "prepare");
+}
+
+/// There is nothing to mount, and nothing that is not distribution's could look into it.
+#[test]
+fn of_a_bucket_distribution_does_all_and_its_log_tells_how_much() {
+    let release = render(S3).unwrap();
+    let (registry, collection) = (release.pod("registry"), release.pod("collection"));
+    assert!(collection.init_containers().is_empty());
+    let collect = collection.container();
+    assert_eq!(collect["name"], "collect");
+    for key in ["image", "env"] {
+        assert_eq!(collect[key], registry.container()[key], "{key}");
+    }
+    assert_eq!(collection.spec["volumes"][1], registry.spec["volumes"][1]);
+    let logs = json!({ "apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"] });
+    let reads_logs = |values: &str| {
+        let rules = render(values).unwrap().object("Role", "cache-registry-gc")["rules"].clone();
+        rules.as_array().unwrap().contains(&logs)
+    };
+    assert!(reads_logs(S3) && !reads_logs(COLLECTING));
+}
+
+/// On a volume the Job finds them, in a bucket the controllers do.
+#[test]
+fn manifests_without_a_tag_are_removed_from_a_bucket_by_the_controllers() {
+    let after = |values: &str| {
+        let release = render(values).unwrap();
+        release.pod("controllers").argument("--remove-untagged-after").map(str::to_owned)
+    };
+    assert_eq!(after(S3).as_deref(), Some("24h"));
+    for values in [COLLECTING, GCS, ""] {
+        assert_eq!(after(values), None);
+    }
 }

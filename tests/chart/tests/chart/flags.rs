@@ -8,7 +8,7 @@ use std::process::Command;
 use cache_registry_chart::{Pod, RELEASE, Release, render};
 use serde_json::Value;
 
-use crate::matrix::{COLLECTING, MATRIX};
+use crate::matrix::{COLLECTING, KEEPING_UNTAGGED, MATRIX};
 
 /// `CACHE_REGISTRY_BIN`, or what was built beside this program.
 fn binary() -> PathBuf {
@@ -72,7 +72,12 @@ fn the_binary_understands_every_argument() {
 
 #[test]
 fn the_binary_understands_what_the_job_of_a_garbage_collection_asks_of_it() {
-    let release = render(COLLECTING).unwrap();
+    for values in [COLLECTING, KEEPING_UNTAGGED] {
+        understands_the_job(&render(values).unwrap());
+    }
+}
+
+fn understands_the_job(release: &Release) {
     let pod = release.pod("collection");
     let ours = release.pod("gc").container()["image"].clone();
     let mut asked = 0;

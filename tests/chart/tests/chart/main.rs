@@ -2,9 +2,11 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by them, in its helpers too")]
 
 mod access;
+mod buckets;
 mod certificates;
 mod collection;
 mod documents;
+mod drivers;
 mod flags;
 mod matrix;
 mod monitoring;

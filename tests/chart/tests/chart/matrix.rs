@@ -3,7 +3,7 @@
 use cache_registry_chart::{lint, render};
 
 /// Each is a name and values.
-pub(crate) const MATRIX: [(&str, &str); 17] = [
+pub(crate) const MATRIX: [(&str, &str); 22] = [
     ("none", ""),
     ("cert-manager", "controllers: { webhook: { certificate: { mode: cert-manager } } }"),
     ("an issuer of one's own", ISSUER),
@@ -13,6 +13,11 @@ pub(crate) const MATRIX: [(&str, &str); 17] = [
     ("the other spelling", "registry: { persistance: { enabled: true, existingClaim: images } }"),
     ("garbage collection", COLLECTING),
     ("no pull secrets", NO_PULL_SECRETS),
+    ("garbage collection that keeps what has no tag", KEEPING_UNTAGGED),
+    ("a bucket of S3", S3),
+    ("a bucket of Google's", GCS),
+    ("a container of Azure's", AZURE),
+    ("a volume for several", "registry: { replicas: 2, persistence: { enabled: true, accessModes: [ReadWriteMany] } }"),
     ("no authentication", "registry: { authentication: { enabled: false } }"),
     ("registries", REGISTRIES),
     ("a registries file of one's own", "registriesSecret: { name: registries, key: file.yaml }"),
@@ -51,6 +56,39 @@ registry:
   maxSize: 50Gi
   garbageCollectionSchedule: 0 3 * * 0
   garbageCollection: { deadlineSeconds: 600 }
+";
+
+pub(crate) const KEEPING_UNTAGGED: &str = "
+registry:
+  persistence: { enabled: true }
+  garbageCollectionSchedule: 0 3 * * 0
+  garbageCollection: { deleteUntagged: false }
+";
+
+pub(crate) const S3: &str = "
+registry:
+  replicas: 2
+  persistence:
+    s3: { bucket: images, region: us-east-1, regionendpoint: 'https://s3.example', forcepathstyle: true, chunksize: 33554432 }
+    s3ExistingSecret: bucket
+    caSecret: corporate-ca
+  garbageCollectionSchedule: 0 3 * * 0
+";
+
+pub(crate) const GCS: &str = "
+registry:
+  persistence: { gcs: { bucket: images, rootdirectory: cache }, gcsExistingSecret: bucket }
+  garbageCollectionSchedule: 0 3 * * 0
+  garbageCollection: { deleteUntagged: false }
+";
+
+pub(crate) const AZURE: &str = "
+registry:
+  replicas: 3
+  authentication: { enabled: false }
+  serviceAccount: { annotations: { azure.workload.identity/client-id: 0-1 } }
+  podLabels: { azure.workload.identity/use: 'true' }
+  persistence: { azure: { container: images, accountname: account } }
 ";
 
 const REGISTRIES: &str = "

@@ -1,7 +1,7 @@
 use cache_registry_chart::{Release, render};
 use serde_json::{Value, json};
 
-use crate::matrix::{COLLECTING, NO_PULL_SECRETS};
+use crate::matrix::{COLLECTING, NO_PULL_SECRETS, S3};
 
 fn policies(release: &Release) -> Vec<&str> {
     release.of_kind("NetworkPolicy").map(|policy| policy["metadata"]["name"].as_str().unwrap()).collect()
@@ -43,6 +43,22 @@ fn the_registry_connects_nowhere() {
     let spec = &release.object("NetworkPolicy", "cache-registry-registry")["spec"];
     assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]));
     assert!(spec.get("egress").is_none());
+}
+
+#[test]
+fn with_a_bucket_it_connects_anywhere_or_where_it_is_told_to() {
+    let egress = |values: &str| {
+        let release = render(values).unwrap();
+        ["registry", "collection"].map(|role| {
+            let spec = &release.object("NetworkPolicy", &format!("cache-registry-{role}"))["spec"];
+            (spec["policyTypes"].clone(), spec["egress"].clone())
+        })
+    };
+    assert_eq!(egress(S3), [(); 2].map(|()| (json!(["Ingress"]), Value::Null)));
+    let told = format!("{S3}\nnetworkPolicy: {{ bucketEgress: [{{ to: [{{ ipBlock: {{ cidr: 10.1.0.0/16 }} }}] }}] }}");
+    let names = json!({ "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }] });
+    let rules = json!([names, { "to": [{ "ipBlock": { "cidr": "10.1.0.0/16" } }] }]);
+    assert_eq!(egress(&told), [(); 2].map(|()| (json!(["Ingress", "Egress"]), rules.clone())));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use cache_registry_chart::render;
 use rstest::rstest;
 
-const GARBAGE: &str = "registry.garbageCollectionSchedule: without registry.persistence.enabled a garbage collection would empty the cache";
+const GARBAGE: &str =
+    "registry.garbageCollectionSchedule: without registry.persistence a garbage collection would empty the cache";
 
 /// The words name the key.
 #[rstest]
@@ -84,6 +85,51 @@ const GARBAGE: &str = "registry.garbageCollectionSchedule: without registry.pers
     "controllers: { webhook: { objectSelector: { matchExpressions: [{ key: a, operator: Is }] } } }",
     "'/controllers/webhook/objectSelector/matchExpressions/0/operator'"
 )]
+#[case(
+    "registry: { persistence: { enabled: true, s3: { bucket: b, region: r }, gcs: { bucket: b } } }",
+    "registry.persistence: images are kept in one place, and these are set: volume, s3, gcs"
+)]
+#[case("registry: { persistence: { s3: { region: r } } }", "registry.persistence.s3.bucket: name where the images")]
+#[case("registry: { persistence: { gcs: { rootdirectory: r } } }", "registry.persistence.gcs.bucket: name where")]
+#[case("registry: { persistence: { azure: { accountname: a } } }", "registry.persistence.azure.container: name where")]
+#[case("registry: { persistence: { azure: { container: c } } }", "registry.persistence.azure.accountname: name the")]
+#[case("registry: { persistence: { s3: { bucket: b } } }", "registry.persistence.s3.region: give the region")]
+#[case(
+    "registry: { persistence: { s3: { bucket: b, regionendpoint: 'https://s3.example' } } }",
+    "registry.persistence.s3.region: requests are signed for a region"
+)]
+#[case(
+    "registry: { persistence: { s3: { bucket: b, region: r, regionendpoint: s3.example } } }",
+    "registry.persistence.s3.regionendpoint: \"s3.example\" is not a URL"
+)]
+#[case(
+    "registry: { persistence: { s3: { bucket: b, region: r, secretkey: s } } }",
+    "registry.persistence.s3.secretkey: credentials do not belong into values; put accessKey and secretKey into a Secret"
+)]
+#[case("registry: { persistence: { gcs: { bucket: b, keyfile: /f } } }", "persistence.gcs.keyfile: credentials do not")]
+#[case(
+    "registry: { persistence: { azure: { container: c, accountkey: k } } }",
+    "persistence.azure.accountkey: credentials do not belong"
+)]
+#[case(
+    "registry: { persistence: { s3: { bucket: b, region: r, redirectendpoint: 'https://cdn' } } }",
+    "registry.persistence.s3.redirectendpoint: nobody is redirected"
+)]
+#[case(
+    "registry: { persistence: { s3: { buket: b } } }",
+    "at '/registry/persistence/s3': additional properties 'buket' not allowed"
+)]
+#[case(
+    "registry: { persistence: { gcsExistingSecret: s } }",
+    "registry.persistence.gcsExistingSecret: it is for registry.persistence.gcs, which is empty"
+)]
+#[case("registry: { replicas: 2 }", "registry.replicas: several replicas take storage that all of them reach")]
+#[case(
+    "registry: { replicas: 2, persistence: { enabled: true } }",
+    "registry.replicas: several replicas cannot mount one volume of ReadWriteOnce"
+)]
+#[case("registry: { replicas: 0 }", "at '/registry/replicas': minimum")]
+#[case("networkPolicy: { bucketEgress: [{ to: [] }] }", "networkPolicy.bucketEgress: there is no bucket")]
 #[case("registry: { persistence: { accessModes: [] } }", "at '/registry/persistence/accessModes': minItems")]
 fn what_cannot_be_meant_is_refused(#[case] values: &str, #[case] words: &str) {
     let refusal = render(values).expect_err("it was not refused");

@@ -27,6 +27,7 @@ fn faults(pod: &Pod<'_>) -> Vec<String> {
     }
     let containers = match pod.role {
         "registry" => (0, 2),
+        "collection" if pod.containers().iter().any(|container| container["name"] == "collect") => (0, 1),
         "collection" => (3, 1),
         _ => (0, 1),
     };

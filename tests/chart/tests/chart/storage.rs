@@ -66,6 +66,7 @@ fn the_registry_is_configured_as_the_tests_have_it() {
         assert!(at(&configuration, "storage.cache").is_null());
         let is_reader = name == "reader.yml";
         assert_eq!(at(&configuration, "storage.delete.enabled"), !is_reader);
+        assert!(at(&configuration, "storage.redirect").is_null());
         let mounts = container["volumeMounts"].as_array().unwrap();
         let images = mounts.iter().find(|mount| mount["name"] == "images").unwrap();
         assert_eq!(images["mountPath"], *at(&configuration, "storage.filesystem.rootdirectory"));

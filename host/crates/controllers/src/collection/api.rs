@@ -3,22 +3,27 @@ use std::time::Duration;
 
 use cache_registry_api::labels::{COLLECTION_ANNOTATION, COLLECTION_RUN_ANNOTATION, LAST_COLLECTION_ANNOTATION};
 use cache_registry_api::{CollectionRecord, CollectionReport};
-use cache_registry_volume::Size;
+use futures::{AsyncBufReadExt as _, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, Preconditions};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, Preconditions};
 use kube::{Api, Client, Resource as _, ResourceExt};
 use kube_runtime::events::{Event, EventType};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
+use super::freed::{self, Freed};
 use super::job;
 use super::name_of;
 use super::step::{Observed, Step};
 use crate::events::Events;
 use crate::lease::bounded;
 use crate::{created_by_us, patched_by_us};
+
+/// A log has a line for each blob.
+const LONGEST_LOG: Duration = Duration::from_secs(30);
 
 /// The label that Kubernetes gives the pods of a Job.
 const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
@@ -50,7 +55,7 @@ pub(crate) struct Means {
     /// For how long it may run.
     pub(crate) deadline: Duration,
     /// What it found, to be told when the registry is put back.
-    pub(crate) sizes: Option<(Size, Size)>,
+    pub(crate) freed: Option<Freed>,
 }
 
 impl Objects {
@@ -110,8 +115,8 @@ impl Objects {
             Step::ServeReads => self.scale(seen, seen.observed.wanted(), &json!({})).await,
             Step::PutBack => {
                 let mut annotations = json!({ COLLECTION_ANNOTATION: null });
-                if let (Some(sizes), Some(record)) = (means.sizes, record) {
-                    annotations[LAST_COLLECTION_ANNOTATION] = text(&report(sizes, record, Timestamp::now()));
+                if let (Some(freed), Some(record)) = (means.freed, record) {
+                    annotations[LAST_COLLECTION_ANNOTATION] = text(&report(freed, record, Timestamp::now()));
                 }
                 self.scale(seen, seen.observed.wanted(), &annotations).await
             }
@@ -157,6 +162,40 @@ impl Objects {
         job
     }
 
+    /// How much the Job has removed: as its containers measured it, or as the log of the one that works on a bucket says.
+    /// `None` where nobody tells.
+    pub(crate) async fn freed(&self, seen: &Sight) -> Option<Freed> {
+        if let Some((before, after)) = job::sizes(&seen.job_pods) {
+            return Some(Freed::between(before, after));
+        }
+        let (pod, container) = freed::worker(&seen.job_pods)?;
+        match timeout(LONGEST_LOG, self.told_by_log(&pod, container)).await {
+            Ok(Ok(freed)) => freed,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, pod, "how much was removed is not known: the log of the Job's pod can't be read");
+                None
+            }
+            Err(_) => {
+                tracing::warn!(
+                    pod,
+                    "how much was removed is not known: the log of the Job's pod takes too long to read"
+                );
+                None
+            }
+        }
+    }
+
+    async fn told_by_log(&self, pod: &str, container: String) -> kube::Result<Option<Freed>> {
+        let of = LogParams { container: Some(container), ..LogParams::default() };
+        let mut lines = self.pods.log_stream(pod, &of).await?.lines();
+        while let Some(line) = lines.next().await {
+            if let Some(freed) = Freed::told_by(&line.map_err(kube::Error::ReadEvents)?) {
+                return Ok(Some(freed));
+            }
+        }
+        Ok(None)
+    }
+
     /// Tells something of the registry by an Event.
     pub(crate) async fn tell(&self, seen: &Sight, type_: EventType, reason: &str, note: &str) {
         let (reason, note, action) = (reason.to_owned(), Some(note.to_owned()), "CollectGarbage".to_owned());
@@ -166,11 +205,6 @@ impl Objects {
 }
 
 impl Sight {
-    /// How much was on the volume before and after, as the pods of the Job say.
-    pub(crate) fn sizes(&self) -> Option<(Size, Size)> {
-        job::sizes(&self.job_pods)
-    }
-
     /// What the `StatefulSet` tells of the last run that succeeded.
     pub(crate) fn report(&self) -> Option<CollectionReport> {
         self.stateful_set.annotations().get(LAST_COLLECTION_ANNOTATION).and_then(|text| CollectionReport::read(text))
@@ -182,14 +216,13 @@ fn text(value: &impl serde::Serialize) -> Value {
     serde_json::to_string(value).map(Value::from).unwrap_or_default()
 }
 
-fn report((before, after): (Size, Size), record: &CollectionRecord, now: Timestamp) -> CollectionReport {
-    let freed = before - after;
+fn report(freed: Freed, record: &CollectionRecord, now: Timestamp) -> CollectionReport {
     CollectionReport {
         ended: now,
         seconds: now.duration_since(record.since).as_secs().try_into().unwrap_or(0),
         freed_blobs: freed.blobs,
         freed_bytes: freed.bytes,
-        kept_blobs: after.blobs,
-        kept_bytes: after.bytes,
+        kept_blobs: freed.kept.map(|kept| kept.blobs),
+        kept_bytes: freed.kept.map(|kept| kept.bytes),
     }
 }

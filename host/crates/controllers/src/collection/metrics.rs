@@ -30,10 +30,14 @@ impl CollectionMetrics {
             ended,
         );
         registry.register("last_duration_seconds", "How long it was away for that", seconds);
-        registry.register("last_freed_bytes", "Bytes that were removed then", freed_bytes);
+        registry.register(
+            "last_freed_bytes",
+            "Bytes that were removed then; of a bucket nobody tells, and it stays 0",
+            freed_bytes,
+        );
         registry.register("last_freed_blobs", "Blobs that were removed then", freed_blobs);
-        registry.register("last_kept_bytes", "Bytes that were left then", kept_bytes);
-        registry.register("last_kept_blobs", "Blobs that were left then", kept_blobs);
+        registry.register("last_kept_bytes", "Bytes that were left then, on a volume", kept_bytes);
+        registry.register("last_kept_blobs", "Blobs that were left then, on a volume", kept_blobs);
         registry.register(
             "restores",
             "Runs that did not end themselves, after which the registry was put back",
@@ -50,10 +54,10 @@ impl CollectionMetrics {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.ended.set(report.ended.as_second());
         self.seconds.set(count(report.seconds));
-        self.freed_bytes.set(count(report.freed_bytes));
+        self.freed_bytes.set(count(report.freed_bytes.unwrap_or_default()));
         self.freed_blobs.set(count(report.freed_blobs));
-        self.kept_bytes.set(count(report.kept_bytes));
-        self.kept_blobs.set(count(report.kept_blobs));
+        self.kept_bytes.set(count(report.kept_bytes.unwrap_or_default()));
+        self.kept_blobs.set(count(report.kept_blobs.unwrap_or_default()));
     }
 
     /// Whoever leads next tells.

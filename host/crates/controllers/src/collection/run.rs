@@ -80,7 +80,7 @@ pub async fn collect(
 ) -> Result<Option<CollectionReport>, CollectError> {
     let lease = name_of(&config.stateful_set);
     let run = format!("{}_{:08x}", config.identity, fastrand::u32(..));
-    let means = Means { run: run.clone(), job: read(&config.job)?, deadline: config.deadline, sizes: None };
+    let means = Means { run: run.clone(), job: read(&config.job)?, deadline: config.deadline, freed: None };
     let mut leadership = Leadership::new(client.clone(), &config.namespace, &lease, run, Times::default());
     tokio::select! {
         acquired = timeout(LONGEST_FOR_LEASE, leadership.acquire(|| {})) => if acquired.is_err() {
@@ -114,7 +114,9 @@ async fn work(
     if let Err(error) = &collected {
         tracing::warn!(%error, "nothing more is collected; the registry is put back");
     }
-    means.sizes = collected.as_ref().ok().and_then(|reached| reached.sight.sizes());
+    if let Ok(reached) = &collected {
+        means.freed = objects.freed(&reached.sight).await;
+    }
     // Boxed: what is seen is large, and whoever awaits this would carry it.
     let restoring = Box::pin(drive(objects, &Goal::Restore, &means));
     let put_back = match timeout(LONGEST_TO_PUT_BACK, restoring).await {
@@ -122,7 +124,7 @@ async fn work(
         Ok(Err(why)) => return Err(CollectError::NotPutBack(why)),
         Err(_) => return Err(CollectError::NotPutBack("the registry could not be put back in time".to_owned())),
     };
-    tell(objects, &put_back.sight, collected, means.sizes.is_some()).await
+    tell(objects, &put_back.sight, collected, means.freed.is_some()).await
 }
 
 /// Says how it went, in the log and by an Event.
@@ -138,7 +140,7 @@ async fn tell(
     }
     let report = sight.report().filter(|_| is_known);
     let words = report.as_ref().map_or_else(
-        || "Garbage was collected; how much is not known, because the Job's pod is gone.".to_owned(),
+        || "Garbage was collected; how much is not known, because the Job's pod does not tell.".to_owned(),
         words,
     );
     tracing::info!("{words}");
@@ -148,11 +150,15 @@ async fn tell(
 
 fn words(report: &CollectionReport) -> String {
     let CollectionReport { seconds, freed_blobs, freed_bytes, kept_blobs, kept_bytes, .. } = report;
-    format!(
-        "Freed {} in {freed_blobs} blobs; {} in {kept_blobs} blobs are kept. The registry was away for {seconds} s.",
-        megabytes(*freed_bytes),
-        megabytes(*kept_bytes)
-    )
+    let freed = match freed_bytes {
+        Some(bytes) => format!("{} in {freed_blobs} blobs", megabytes(*bytes)),
+        None => format!("{freed_blobs} blobs"),
+    };
+    let kept = match (kept_bytes, kept_blobs) {
+        (Some(bytes), Some(blobs)) => format!("; {} in {blobs} blobs are kept", megabytes(*bytes)),
+        _ => String::new(),
+    };
+    format!("Freed {freed}{kept}. The registry was away for {seconds} s.")
 }
 
 fn megabytes(bytes: u64) -> String {

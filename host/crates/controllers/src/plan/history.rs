@@ -89,7 +89,7 @@ struct World {
 }
 
 fn digest(number: u8) -> String {
-    format!("sha256:{:064x}", number)
+    format!("sha256:{number:064x}")
 }
 
 fn failure(reason: Reason) -> Failure {

@@ -132,6 +132,7 @@ impl<C: Copier> Reconciler<C> {
         }
         self.removing.remove(&location);
         self.metrics.removed();
+        self.expect_untagged();
         tracing::info!(image = %source, "removed from the registry");
         // What has come meanwhile has waited for this.
         let at_its_place = |tracked: &Tracked| tracked.source.as_ref().map(Location::of).as_ref() == Some(&location);

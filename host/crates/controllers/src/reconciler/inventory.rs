@@ -55,6 +55,8 @@ impl<C: Copier> Reconciler<C> {
                 self.create(source);
             }
         }
+        // Those that were let go under another leader.
+        self.remove_untagged();
         self.timers.insert(Due::Inventory, INVENTORY_EVERY.mul_f64(0.9 + fastrand::f64() / 5.0));
     }
 

@@ -2,6 +2,7 @@ mod access;
 mod expiry;
 mod inventory;
 mod platforms;
+mod untagged;
 mod updates;
 
 use std::sync::Mutex;
@@ -121,6 +122,12 @@ impl Copier for Scripted {
     async fn inventory(&self) -> Result<Vec<Reference>, Failure> {
         Ok(self.registry.lock().unwrap().images.clone())
     }
+
+    async fn remove_untagged(&self) -> Result<Option<Duration>, Failure> {
+        let mut registry = self.registry.lock().unwrap();
+        registry.untagged_removed.push(Instant::now());
+        registry.untagged.pop().unwrap_or(Ok(None))
+    }
 }
 
 /// What the registry says without being waited for.
@@ -129,6 +136,9 @@ struct Holdings {
     images: Vec<Reference>,
     /// What it has of an image that it is asked about as a sample; where there is nothing here, what it should have.
     sample: Option<Found>,
+    /// What there is to say about manifests without a tag, the last one first; and when it was asked for.
+    untagged: Vec<Result<Option<Duration>, Failure>>,
+    untagged_removed: Vec<Instant>,
 }
 
 impl World {
@@ -160,6 +170,7 @@ impl World {
                 update_interval: Duration::ZERO,
                 max_size: Some(MAX_SIZE),
                 platforms: Wanted::as_told(wanted),
+                remove_untagged_after: Some(Duration::from_hours(24)),
             },
             Metrics::register(&mut metrics),
             readiness.hold("all of it"),

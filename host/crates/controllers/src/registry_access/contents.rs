@@ -21,6 +21,10 @@ pub(crate) const PROXY_LINE: &str = "proxy";
 const CONTROLLERS: Role = Role { line: "controllers", htpasswd: "htpasswd.controllers" };
 const PROXY: Role = Role { line: PROXY_LINE, htpasswd: "htpasswd.proxy" };
 
+/// The key of what the registry's replicas sign the state of uploads with, so that each knows the others' (`http.secret` in
+/// <https://distribution.github.io/distribution/about/configuration/#http>).
+const UPLOADS: &str = "uploads";
+
 /// The lowest there is. A high cost makes guessing slow, and nobody guesses 256 random bits; but distribution checks
 /// the password anew at every request.
 const COST: u32 = 4;
@@ -56,12 +60,22 @@ pub(super) fn lacking(held: &Data) -> Result<Data, MakeError> {
             lacking.insert(role.htpasswd.to_owned(), ByteString(line.htpasswd()?.into_bytes()));
         }
     }
+    if held.get(UPLOADS).is_none_or(|secret| secret.0.is_empty()) {
+        lacking.insert(UPLOADS.to_owned(), ByteString(random()?.into_bytes()));
+    }
     Ok(lacking)
 }
 
 /// The controllers' own credentials, of a Secret that lacks nothing.
 pub(super) fn own(held: &Data) -> Result<Credentials, CredentialsError> {
     Credentials::of_line(held.get(CONTROLLERS.line).map_or(&[], |line| &line.0))
+}
+
+/// 256 bits in text.
+fn random() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// A user and a password.
@@ -81,9 +95,7 @@ impl Line {
 
     /// A new one, of 256 bits.
     fn random(user: &str) -> Result<Self, MakeError> {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self { user: user.to_owned(), password: BASE64_URL_SAFE_NO_PAD.encode(bytes) })
+        Ok(Self { user: user.to_owned(), password: random()? })
     }
 
     fn text(&self) -> String {
@@ -133,7 +145,7 @@ mod tests {
     #[test]
     fn an_empty_secret_gets_all_keys_and_then_lacks_nothing() {
         let made = whole();
-        assert_eq!(keys(&made), ["controllers", "htpasswd.controllers", "htpasswd.proxy", "proxy"]);
+        assert_eq!(keys(&made), ["controllers", "htpasswd.controllers", "htpasswd.proxy", "proxy", "uploads"]);
         assert_eq!(lacking(&made).unwrap(), Data::new());
         let (user, password) = text(&made, "controllers").split_once(':').unwrap();
         assert_eq!(own(&made).unwrap(), Credentials::password(user, password).unwrap());
@@ -165,6 +177,8 @@ mod tests {
     #[case("proxy", "a:b\nc:d\n", &["htpasswd.proxy", "proxy"])]
     #[case("proxy", "another:password", &["htpasswd.proxy"])]
     #[case("htpasswd.proxy", "", &["htpasswd.proxy"])]
+    #[case("uploads", "", &["uploads"])]
+    #[case("uploads", "somebody's own", &[])]
     #[case("htpasswd.proxy", "proxy:$2y$04$half", &["htpasswd.proxy"])]
     #[case("htpasswd.proxy", "proxy:$2y$31$abcdefghijklmnopqrstuulzd.YqjLDl8lvpSmVj3De/fioSBHnUa", &["htpasswd.proxy"])]
     fn only_what_is_of_no_use_is_made_anew(#[case] key: &str, #[case] value: &str, #[case] expected: &[&str]) {

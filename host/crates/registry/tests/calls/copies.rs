@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cache_registry_core::{Digest, Hasher, Location, Reason, Reference};
+use cache_registry_core::{Digest, Hasher, LetGo, Location, Reason, Reference};
 use cache_registry_registry::{Connections, Copied, CopyError, CopyOptions, GetOptions, Object, copy};
 use http::Method;
 use rstest::rstest;
@@ -88,7 +88,7 @@ async fn what_is_there_costs_upstream_one_head_and_no_upload(#[case] version: Ve
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_moved_is_moved_and_only_what_is_new_is_sent() {
     let layers = [pseudo_random(1, 200_000), pseudo_random(2, 1_000)];
-    let (old, _) = Images::of_layers("1", &[&layers[0]]);
+    let (old, replaced) = Images::of_layers("1", &[&layers[0]]);
     let (new, digest) = Images::of_layers("1", &[&layers[0], &layers[1]]);
     let moved = AtomicUsize::new(0);
     let moved = std::sync::Arc::new(moved);
@@ -99,9 +99,14 @@ async fn a_tag_that_moved_is_moved_and_only_what_is_new_is_sent() {
     copied("x:1", &connections, &cache).await.unwrap();
     moved.store(1, Ordering::SeqCst);
 
-    let result = copied("x:1", &connections, &cache).await.unwrap();
+    let options = CopyOptions { lets_go: true, ..CopyOptions::default() };
+    let result = copy(&reference("x:1"), &connections, &cache.url, &options, &|_, _| {}).await.unwrap();
 
     assert_eq!(tagged("x:1", &connections, &cache).await, Some(digest));
+    let tags = connections.cache(&cache.url, "docker.io/library/x").tags().await.unwrap();
+    let let_go: Vec<_> = tags.iter().filter(|tag| tag.parse::<LetGo>().is_ok()).collect();
+    let [let_go] = let_go.as_slice() else { panic!("{tags:?}") };
+    assert_eq!(tagged(&format!("x:{let_go}"), &connections, &cache).await, Some(replaced));
     assert!((1_000..10_000).contains(&result.bytes_uploaded), "{}", result.bytes_uploaded);
     assert_eq!(result.platforms, ["linux/amd64"]);
 }

@@ -1,6 +1,7 @@
 //! What is about an image comes with it, is found where clients look, and goes with it.
 
 use std::process::Command;
+use std::time::Duration;
 
 use cache_registry_core::{Digest, Platforms, cosign_tags, referrers_tag};
 use cache_registry_registry::{CopyOptions, Presence};
@@ -187,13 +188,13 @@ async fn what_is_about_an_image_goes_with_its_last_tag(#[case] cache: Distributi
     let tags = async || repository.tags().await.unwrap().len();
     assert_eq!(tags().await, 5);
 
-    repository.delete_image("1").await.unwrap();
+    repository.delete_image("1", false).await.unwrap();
     assert_eq!(tags().await, 4, "the other tag has the same digest");
     let whole = repository.presence("2", &platforms("linux/amd64")).await.unwrap();
     assert_eq!(whole, Presence::Whole(image.digest().clone()));
-    repository.delete_image("2").await.unwrap();
+    repository.delete_image("2", false).await.unwrap();
     assert_eq!(tags().await, 0);
-    repository.delete_image("2").await.unwrap();
+    repository.delete_image("2", false).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,4 +215,32 @@ async fn what_was_about_an_earlier_image_of_a_tag_goes_when_it_moves() {
         place.repository().presence("1", &Platforms::All).await.unwrap(),
         Presence::Partial(new.digest().clone())
     );
+}
+
+/// As the controllers have it with a bucket: nothing of either image is left that could be pulled.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_let_go_takes_along_what_is_about_it() {
+    let place = Place::of(Distribution::taking_sparse_indexes(Version::Three)).await;
+    let options = CopyOptions { lets_go: true, ..options() };
+    let (old, new) = (hello(), Image::hello(b"new").unwrap());
+    let [about_old, about_new] = [&old, &new].map(|image| Image::about(&image.root, "x/y", "signed"));
+    for (image, about) in [(&old, &about_old), (&new, &about_new)] {
+        place.upstream.add(REPOSITORY, "1", image);
+        put(&place, about);
+        place.copies(SOURCE, &options).await.unwrap();
+    }
+    let repository = place.repository();
+    let is_there = async |image: &Image| repository.head_manifest(image.digest().as_ref()).await.unwrap().is_some();
+
+    repository.remove_let_go(Duration::ZERO).await.unwrap();
+    let mut tags = repository.tags().await.unwrap();
+    tags.sort();
+    assert_eq!(tags, ["1".to_owned(), referrers_tag(new.digest())]);
+    assert!(is_there(&new).await && is_there(&about_new).await);
+    assert!(!is_there(&old).await && !is_there(&about_old).await);
+
+    repository.delete_image("1", true).await.unwrap();
+    repository.remove_let_go(Duration::ZERO).await.unwrap();
+    assert_eq!(repository.tags().await.unwrap(), Vec::<String>::new());
+    assert!(!is_there(&new).await && !is_there(&about_new).await);
 }

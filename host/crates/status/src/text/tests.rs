@@ -41,9 +41,9 @@ fn all_of_it_fits_a_terminal() {
                 ended: ago(90_000),
                 seconds: 9,
                 freed_blobs: 14,
-                freed_bytes: 1 << 20,
-                kept_blobs: 5,
-                kept_bytes: 2 << 30,
+                freed_bytes: Some(1 << 20),
+                kept_blobs: Some(5),
+                kept_bytes: Some(2 << 30),
             }),
             schedule: Some("0 3 * * 0".to_owned()),
         }),
@@ -103,6 +103,14 @@ fn a_registry_that_is_stopped_says_what_for() {
     let collecting = Some(CollectionRecord { replicas: 1, who: "gc-1".to_owned(), since: ago(20) });
     let text = shown(&Standing { registry: Some(Registry { collecting, ..Registry::default() }), ..bare() });
     assert!(text.contains("REGISTRY  stopped for a garbage collection (gc-1) since 20s; pulls go upstream"), "{text}");
+}
+
+#[test]
+fn of_a_bucket_it_is_not_told_how_many_bytes_there_are() {
+    let report = r#"{"ended":"2026-11-24T20:00:00Z","seconds":9,"freedBlobs":3}"#;
+    let last_collection = CollectionReport::read(report);
+    let text = shown(&Standing { registry: Some(Registry { last_collection, ..Registry::default() }), ..bare() });
+    assert!(text.contains("ago: 3 blobs freed, the registry was away for 9 s") && !text.contains("stored"), "{text}");
 }
 
 #[test]

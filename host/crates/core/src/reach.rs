@@ -1,57 +1,69 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use cache_registry_core::parse_digest;
 use serde_json::Value;
 
-/// A digest in text, `sha256:…`.
-pub(crate) type Digest = String;
+use crate::digest::parse_digest;
 
-/// What a manifest says of others.
+/// What a manifest says of others, by their digests in text, `sha256:…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Named {
-    /// Those that it needs: the images of an index, and whatever else it names.
-    pub(crate) needs: BTreeSet<Digest>,
+pub struct Named {
+    /// Those that it needs: the images of an index, its layers, and whatever else it names.
+    pub needs: BTreeSet<String>,
+    /// Those of them that may be manifests: all but what it calls its configuration, its layers and its blobs.
+    pub children: BTreeSet<String>,
     /// The one that it is about: of a signature, what it signs.
-    pub(crate) subject: Option<Digest>,
+    pub subject: Option<String>,
 }
+
+/// The fields of a manifest that name what is no manifest
+/// (<https://github.com/opencontainers/image-spec/blob/main/manifest.md>).
+const BLOBS: [&str; 3] = ["config", "layers", "blobs"];
 
 impl Named {
     /// Reads a manifest of any type. Whatever is called `digest` in it is named by it, wherever it stands: a type of
     /// tomorrow must lose nothing for being unknown today. `None` for what is no JSON.
-    pub(crate) fn read(manifest: &[u8]) -> Option<Self> {
+    pub fn read(manifest: &[u8]) -> Option<Self> {
         let mut document: Value = serde_json::from_slice(manifest).ok()?;
         let subject = document.get_mut("subject").map(Value::take).unwrap_or_default();
-        let mut named = Self { needs: BTreeSet::new(), subject: digest(&subject["digest"]) };
-        let mut values = vec![&document];
-        while let Some(value) = values.pop() {
-            match value {
-                Value::Object(fields) => {
-                    named.needs.extend(fields.get("digest").and_then(digest));
-                    values.extend(fields.values());
-                }
-                Value::Array(items) => values.extend(items),
-                _ => {}
-            }
-        }
-        Some(named)
+        let blobs = BLOBS.map(|field| document.get_mut(field).map(Value::take).unwrap_or_default());
+        let children = digests(&[document]);
+        let needs = children.union(&digests(&blobs)).cloned().collect();
+        Some(Self { needs, children, subject: digest(&subject["digest"]) })
     }
 }
 
-fn digest(value: &Value) -> Option<Digest> {
+/// All that is called `digest` in any of these.
+fn digests(documents: &[Value]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut values: Vec<&Value> = documents.iter().collect();
+    while let Some(value) = values.pop() {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("digest").and_then(digest));
+                values.extend(fields.values());
+            }
+            Value::Array(items) => values.extend(items),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn digest(value: &Value) -> Option<String> {
     value.as_str().and_then(|text| parse_digest(text).ok()).map(|digest| digest.to_string())
 }
 
 /// The manifests of a repository that are reached from its tags: what a tag names, what that needs, and what is about
 /// something that is reached.
-pub(crate) fn reached(tagged: &BTreeSet<Digest>, manifests: &BTreeMap<Digest, Named>) -> BTreeSet<Digest> {
-    let mut about: BTreeMap<&Digest, Vec<&Digest>> = BTreeMap::new();
+pub fn reached(tagged: &BTreeSet<String>, manifests: &BTreeMap<String, Named>) -> BTreeSet<String> {
+    let mut about: BTreeMap<&String, Vec<&String>> = BTreeMap::new();
     for (digest, named) in manifests {
         if let Some(subject) = &named.subject {
             about.entry(subject).or_default().push(digest);
         }
     }
     let mut reached = BTreeSet::new();
-    let mut next: Vec<&Digest> = tagged.iter().collect();
+    let mut next: Vec<&String> = tagged.iter().collect();
     while let Some(digest) = next.pop() {
         if reached.insert(digest.clone()) {
             next.extend(manifests.get(digest).into_iter().flat_map(|named| &named.needs));
@@ -67,16 +79,20 @@ mod tests {
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
 
-    fn of(number: u8) -> Digest {
+    fn of(number: u8) -> String {
         format!("sha256:{number:064x}")
     }
 
-    fn set(numbers: &[u8]) -> BTreeSet<Digest> {
+    fn set(numbers: &[u8]) -> BTreeSet<String> {
         numbers.iter().map(|number| of(*number)).collect()
     }
 
-    fn manifests(all: &[(u8, &[u8], Option<u8>)]) -> BTreeMap<Digest, Named> {
-        let named = |needs: &[u8], subject: &Option<u8>| Named { needs: set(needs), subject: subject.map(of) };
+    fn manifests(all: &[(u8, &[u8], Option<u8>)]) -> BTreeMap<String, Named> {
+        let named = |needs: &[u8], subject: &Option<u8>| Named {
+            needs: set(needs),
+            children: set(needs),
+            subject: subject.map(of),
+        };
         all.iter().map(|(digest, needs, subject)| (of(*digest), named(needs, subject))).collect()
     }
 
@@ -115,7 +131,8 @@ mod tests {
             of(5)
         );
         let named = Named::read(manifest.as_bytes()).unwrap();
-        assert_eq!(named, Named { needs: set(&[1, 2, 4, 5]), subject: Some(of(3)) });
+        let expected = Named { needs: set(&[1, 2, 4, 5]), children: set(&[4, 5]), subject: Some(of(3)) };
+        assert_eq!(named, expected);
         assert_eq!(Named::read(b"\x1f\x8b"), None);
         assert_eq!(Named::read(b"[]"), Some(Named::default()));
     }
@@ -128,6 +145,7 @@ mod tests {
         ) {
             let named = |(needs, subject): &(BTreeSet<u8>, Option<u8>)| Named {
                 needs: needs.iter().map(|number| of(*number)).collect(),
+                children: BTreeSet::new(),
                 subject: subject.map(of),
             };
             let manifests: BTreeMap<_, _> = (0..).map(of).zip(edges.iter().map(named)).collect();
