@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
+use cache_registry_api::labels::IMAGES_ANNOTATION;
 use cache_registry_bed::cluster::{BUSYBOX, Cluster};
 use cache_registry_bed::image_of;
 use k8s_openapi::api::core::v1::Pod;
@@ -31,7 +32,9 @@ pub async fn rewritten(cluster: &Cluster) -> Result<()> {
     }))?;
     let created = pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &pod).await?;
     let image = image_of(&created, "main")?;
-    ensure!(image.starts_with("localhost:7439/"), "the pod was left alone: {image}");
+    // Nothing where the webhook was not asked.
+    let why = created.annotations().get(IMAGES_ANNOTATION);
+    ensure!(image.starts_with("localhost:7439/"), "the pod was left alone: {image}, {why:?}");
     Ok(())
 }
 

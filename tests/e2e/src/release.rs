@@ -35,6 +35,8 @@ pub async fn install_with(cluster: &Cluster, settings: &[&str]) -> Result<()> {
     let document = json!({
         "registries": serde_json::Map::from_iter(registries),
         "log": { "format": "text", "filter": "info,cache_registry=debug" },
+        // A whole cluster shares the cores of this machine, while a release is replaced with two nodes pulling.
+        "policies": { "time": "500ms" },
     });
     let values = cluster.folder().join("values.yaml");
     fs::write(&values, document.to_string())?;
