@@ -20,7 +20,7 @@ const SETTINGS: [&str; 5] = [
     "registry.persistence.enabled=true,registry.persistence.keep=false",
     "registry.garbageCollectionSchedule=0 3 * * 0,registry.garbageCollection.suspend=true",
     "registry.garbageCollection.untaggedAfter=1ms,cachedImagesExpiryDelay=0",
-    "controllers.updateInterval=1s",
+    "controllers.updateInterval=1s,controllers.platforms=all",
     "log.format=text",
 ];
 
