@@ -6,6 +6,7 @@ use cache_registry_core as core;
 wasmtime::component::bindgen!({
     path: "../../../wit",
     world: "deciding",
+    exports: { default: async },
     with: { "cache-registry:policy/types.pod": crate::host::Pod },
 });
 

@@ -14,6 +14,7 @@ use crate::component::{Compiled, Component};
 use crate::engine::Engine;
 use crate::load::{LoadError, expect_contract, in_words};
 use crate::room;
+use crate::step_back::step_back;
 use crate::survey::Survey;
 
 /// Turns components into code, one after the other, and knows those that are in use.
@@ -52,9 +53,6 @@ const MOST_REFUSED: usize = 64;
 /// What is left to all else where the memory of the process has a limit.
 const OTHER_MEMORY: u64 = 64 << 20;
 
-/// The lowest priority that there is.
-const NICE: i32 = 19;
-
 /// For the compiler's recursion. Nothing of it is taken before it is used.
 const STACK: usize = 8 << 20;
 
@@ -63,7 +61,7 @@ impl Engine {
     /// policy, is not compiled again.
     ///
     /// Takes milliseconds for a small component and seconds for one of several megabytes, and waits for those that came
-    /// before: not for a thread that serves requests. The work itself is done on threads of the lowest priority.
+    /// before: not for a thread that serves requests. The work itself is done on threads that step back.
     pub fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
         expect_component(wasm)?;
         if wasm.len() > LARGEST {
@@ -136,7 +134,10 @@ impl Compiler {
             .stack_size(STACK)
             .start_handler({
                 let workers = workers.clone();
-                move |_| lock(&workers).push(step_back())
+                move |_| {
+                    step_back();
+                    lock(&workers).push(rustix::thread::gettid());
+                }
             })
             .build()
             .map_err(|error| LoadError::Compile(error.to_string()))?;
@@ -173,15 +174,6 @@ impl Compiler {
             }
         }
     }
-}
-
-/// Lets everybody else go before this thread, whose number it returns. In Linux, a priority is a thread's.
-fn step_back() -> Pid {
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {
-        tracing::warn!(%error, "policies are compiled at the priority of requests");
-    }
-    thread
 }
 
 /// The time on a core that the busiest of some threads had
@@ -278,17 +270,5 @@ mod tests {
         assert_eq!(lock(&engine.compiler().known).len(), 1);
         drop((first, second));
         assert!(engine.compiler().known(&digest).is_none(), "only those in use are known");
-    }
-
-    #[test]
-    fn a_compilers_thread_steps_back() {
-        let nice = std::thread::spawn(|| {
-            let thread = step_back();
-            (rustix::process::getpriority_process(Some(thread)).unwrap(), taken(&[thread]))
-        });
-        let (nice, taken) = nice.join().unwrap();
-        assert_eq!(nice, NICE);
-        assert!(!taken.is_zero());
-        assert_ne!(rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap(), NICE);
     }
 }

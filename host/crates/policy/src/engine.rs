@@ -1,25 +1,26 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use cache_registry_core::NodeAddress;
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, RegallocAlgorithm};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, RegallocAlgorithm};
 
 use crate::bindings::Deciding;
+use crate::clock::Clock;
 use crate::compiler::Compiler;
 use crate::host::Host;
+use crate::lane::SlowLane;
 use crate::set::MOST_POLICIES;
 use crate::wasi;
 
 /// How much policies may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// What one policy has for one request, over all of its containers. Measured in ticks of 10 ms and rounded up:
-    /// a policy is stopped up to 20 ms later. While the process as a whole is kept from running, it does not count.
+    /// What one policy has on a core for one request, over all of its containers. It is looked at every millisecond. What
+    /// others have of the cores meanwhile does not count, until the whole decision has taken three seconds, or four
+    /// times this.
     pub time: Duration,
     /// Bytes of memory that one policy has for one request.
     pub memory: usize,
@@ -55,7 +56,8 @@ struct Inner {
     limits: Limits,
     turns: Arc<Semaphore>,
     compiler: Compiler,
-    clock: Arc<AtomicU64>,
+    clock: Clock,
+    lane: SlowLane,
 }
 
 /// The engine did not start.
@@ -65,9 +67,6 @@ pub struct SetupError {
     limits: Limits,
     problem: String,
 }
-
-/// Shorter ones drift, and wake an idle process more often.
-const TICK: Duration = Duration::from_millis(10);
 
 /// Core instances of one guest. Those made with wit-component bring two small modules of glue beside their own, Python's
 /// interpreter comes in a dozen.
@@ -80,7 +79,7 @@ const TABLES: u32 = 6;
 const MOST_CONCURRENT: usize = 256;
 
 impl Engine {
-    /// Starts an engine whose policies are told `facts`. It has a thread of its own, which ends with the last handle.
+    /// Starts an engine whose policies are told `facts`. It has threads of its own, which end with the last handle.
     pub fn new(limits: &Limits, facts: HostFacts) -> Result<Self, SetupError> {
         let problem = |problem: String| SetupError { limits: *limits, problem };
         if !(1..=MOST_CONCURRENT).contains(&limits.concurrency) {
@@ -95,14 +94,8 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         Deciding::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host).map_err(of_wasmtime)?;
         wasi::add_to_linker(&mut linker).map_err(of_wasmtime)?;
-        let clock = Arc::new(AtomicU64::new(0));
-        thread::Builder::new()
-            .name("policy-clock".to_owned())
-            .spawn({
-                let (wasmtime, clock) = (wasmtime.weak(), clock.clone());
-                move || tick(&wasmtime, &clock)
-            })
-            .map_err(|error| problem(error.to_string()))?;
+        let clock = Clock::start(wasmtime.weak()).map_err(|error| problem(error.to_string()))?;
+        let lane = SlowLane::new().map_err(|error| problem(error.to_string()))?;
         let turns = Arc::new(Semaphore::new(limits.concurrency));
         Ok(Self(Arc::new(Inner {
             wasmtime,
@@ -112,6 +105,7 @@ impl Engine {
             turns,
             compiler: Compiler::default(),
             clock,
+            lane,
         })))
     }
 
@@ -147,15 +141,12 @@ impl Engine {
         self.0.turns.clone()
     }
 
-    /// Ticks since the start, for accounts of what an instance has used.
-    pub(crate) fn now(&self) -> u64 {
-        self.0.clock.load(Ordering::Relaxed)
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
-    /// The ticks that an instance has: its time rounded up, and the part of a tick that has passed when it starts.
-    pub(crate) fn ticks(&self) -> u64 {
-        let ticks = self.0.limits.time.as_nanos().div_ceil(TICK.as_nanos());
-        u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)
+    pub(crate) fn lane(&self) -> &SlowLane {
+        &self.0.lane
     }
 }
 
@@ -196,8 +187,8 @@ fn config(limits: &Limits) -> Config {
         .max_memories_per_component(1)
         .total_tables(slots.saturating_mul(TABLES))
         .max_tables_per_component(TABLES)
-        // Guests run on the threads that ask them, not on stacks of their own.
-        .total_stacks(0)
+        // A policy that is asked something has a stack, so that it can go on in another thread.
+        .total_stacks(slots)
         .max_memory_size(limits.memory)
         // What a small guest has touched is wiped and kept, which is cheaper than giving it back to the kernel.
         .linear_memory_keep_resident(256 << 10)
@@ -211,6 +202,7 @@ fn config(limits: &Limits) -> Config {
         // address space, which not every machine has. Policies are too short to notice the checks.
         .memory_reservation(u64::try_from(limits.memory).unwrap_or(u64::MAX))
         .max_wasm_stack(512 << 10)
+        .async_stack_size(1 << 20)
         .epoch_interruption(true)
         // The better algorithm takes minutes for some kilobytes of nested loops, and half of the time for the rest; this
         // one costs an interpreter a fourth of its speed, and a small policy nothing that can be measured.
@@ -220,15 +212,4 @@ fn config(limits: &Limits) -> Config {
         .native_unwind_info(false)
         .wasm_backtrace_max_frames(None);
     config
-}
-
-/// Lets time pass for guests until there is no engine any more. One tick each time that the thread gets to run: time
-/// in which the kernel kept the whole process from running (a CPU limit) is not held against a guest.
-fn tick(engine: &EngineWeak, clock: &AtomicU64) {
-    loop {
-        thread::sleep(TICK);
-        let Some(engine) = engine.upgrade() else { return };
-        clock.fetch_add(1, Ordering::Relaxed);
-        engine.increment_epoch();
-    }
 }

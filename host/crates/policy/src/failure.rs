@@ -5,6 +5,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use crate::log::Log;
 use crate::memory::MemoryExceeded;
+use crate::pace::Late;
 use crate::wasi::Denied;
 
 /// Why a policy gave no usable answer. Displayed, it continues the sentence that the policy's name begins.
@@ -92,6 +93,9 @@ impl Failure {
         }
         if let Some(exceeded) = error.downcast_ref::<MemoryExceeded>() {
             return Self::new(Cause::Memory, format!("wanted {exceeded}"));
+        }
+        if let Some(late) = error.downcast_ref::<Late>() {
+            return Self::new(Cause::Time, format!("had {late}"));
         }
         if let Some(denied) = error.downcast_ref::<Denied>() {
             return Self::new(Cause::Trap, denied.to_string());

@@ -4,6 +4,7 @@ use cache_registry_core::{ContainerFacts, PodFacts};
 use wasmtime::Store;
 use wasmtime::component;
 
+use crate::allowance::Allowance;
 use crate::bindings::types::{Rewritten, Verdict};
 use crate::bindings::{check, filter, rewrite};
 use crate::engine::Engine;
@@ -28,20 +29,24 @@ const PASSED: usize = 64 << 10;
 const HANDLES: usize = 1000;
 
 impl Instance {
-    /// An instance that has `ticks` to start and to answer.
-    pub(crate) fn new(
+    /// An instance that has what is left of `allowance` to start and to answer.
+    pub(crate) async fn new(
         engine: &Engine,
         policy: &Policy,
         pod: Arc<PodFacts>,
         log: Arc<Log>,
-        ticks: u64,
+        allowance: Allowance,
     ) -> wasmtime::Result<Self> {
         let mut store = Store::new(engine.wasmtime(), Host::new(engine.clone(), policy.identity.clone(), pod, log));
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(PASSED);
         store.set_max_component_handles(HANDLES);
-        store.set_epoch_deadline(ticks);
-        let handle = policy.component.linked().instantiate(&mut store)?;
+        store.epoch_deadline_callback(move |store| {
+            store.data().is_running();
+            Ok(allowance.tick()?)
+        });
+        store.set_epoch_deadline(1);
+        let handle = policy.component.linked().instantiate_async(&mut store).await?;
         Ok(Self { store, handle, filter: None, rewrite: None })
     }
 
@@ -55,9 +60,9 @@ impl Instance {
         Ok(())
     }
 
-    /// From now on it has `ticks`.
-    pub(crate) fn has(&mut self, ticks: u64) {
-        self.store.set_epoch_deadline(ticks);
+    /// It is asked again: ticks that passed in between were not in its time.
+    pub(crate) fn resumes(&mut self) {
+        self.store.set_epoch_deadline(1);
     }
 
     /// Bytes of memory that it has by now.
@@ -66,12 +71,12 @@ impl Instance {
     }
 
     /// Asks whether the policy's settings are right.
-    pub(crate) fn check(&mut self, export: &check::GuestIndices) -> wasmtime::Result<Result<(), String>> {
-        export.load(&mut self.store, &self.handle)?.call_check(&mut self.store)
+    pub(crate) async fn check(&mut self, export: &check::GuestIndices) -> wasmtime::Result<Result<(), String>> {
+        export.load(&mut self.store, &self.handle)?.call_check(&mut self.store).await
     }
 
     /// Asks whether a container's image is cached.
-    pub(crate) fn filter(
+    pub(crate) async fn filter(
         &mut self,
         export: &filter::GuestIndices,
         container: &ContainerFacts,
@@ -80,11 +85,11 @@ impl Instance {
             Some(guest) => guest,
             none => none.insert(export.load(&mut self.store, &self.handle)?),
         };
-        guest.call_filter(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into())
+        guest.call_filter(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into()).await
     }
 
     /// Asks under which reference nodes pull a container's image.
-    pub(crate) fn rewrite(
+    pub(crate) async fn rewrite(
         &mut self,
         export: &rewrite::GuestIndices,
         container: &ContainerFacts,
@@ -93,6 +98,6 @@ impl Instance {
             Some(guest) => guest,
             none => none.insert(export.load(&mut self.store, &self.handle)?),
         };
-        guest.call_rewrite(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into())
+        guest.call_rewrite(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into()).await
     }
 }

@@ -10,15 +10,19 @@
 //!                         ├─▶ PolicySet ── instance (filter) ─┼─▶ Verdict per container
 //! bytes ──load──▶ Policy ─┘     ▲      └─ instance (rewrite) ┘
 //!                               │
-//!            PodFacts, ContainerFacts     fresh for each request, on a thread that may block
+//!            PodFacts, ContainerFacts     fresh for each request, in place or in the slow lane
 //! ```
 //!
 //! Instances are made for one request and one policy from what was compiled and linked before, in slots that are
-//! reused, which takes microseconds. Guests run on blocking threads, so that one that loops delays no other request;
-//! a semaphore, no larger than the pool of slots, bounds how many run at once.
+//! reused, which takes microseconds. A decision is made in place, on the thread that serves the request, which is quicker
+//! than another one can be woken. One that is not made at the next tick of a clock goes on in the slow lane, on threads
+//! that let every request go before them: a guest that loops delays no other request. A semaphore, no larger than the
+//! pool of slots, bounds how many run at once.
 
+mod allowance;
 mod bindings;
 pub mod built_in;
+mod clock;
 mod compiler;
 mod component;
 mod engine;
@@ -26,15 +30,18 @@ mod failure;
 mod health;
 mod host;
 mod instance;
+mod lane;
 mod load;
 mod log;
 mod memory;
 mod metrics;
 mod observer;
+mod pace;
 mod policies;
 mod room;
 mod session;
 mod set;
+mod step_back;
 mod survey;
 mod usage;
 mod wasi;

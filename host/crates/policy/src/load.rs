@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use wasmtime::component::InstancePre;
 
+use crate::allowance::Allowance;
 use crate::bindings::{check, filter, rewrite};
 use crate::component::Component;
 use crate::engine::Engine;
@@ -11,7 +12,9 @@ use crate::failure::{Cause, Failure, one_line};
 use crate::health::{Health, Pulse};
 use crate::host::Host;
 use crate::instance::Instance;
+use crate::lane::to_its_end;
 use crate::log::Log;
+use crate::pace::Pace;
 use crate::survey::Survey;
 use crate::wasi;
 
@@ -229,12 +232,12 @@ impl Engine {
         let identity = Arc::new(Identity { name: name.to_owned(), settings: settings.to_owned() });
         let policy = Policy { identity, component: component.clone(), pulse: Pulse::default() };
         for _ in 1..TRIALS {
-            match try_out(self, &policy) {
+            match to_its_end(try_out(self, &policy)) {
                 Err(LoadError::Trial { cause, .. }) if cause == Cause::Time.as_str() => {}
                 outcome => return outcome.map(|()| policy),
             }
         }
-        try_out(self, &policy).map(|()| policy)
+        to_its_end(try_out(self, &policy)).map(|()| policy)
     }
 }
 
@@ -296,17 +299,18 @@ impl Exports {
 }
 
 /// With functions in interfaces, wasmtime compares types only where there is an instance.
-fn try_out(engine: &Engine, policy: &Policy) -> Result<(), LoadError> {
+async fn try_out(engine: &Engine, policy: &Policy) -> Result<(), LoadError> {
     let log = Arc::new(Log::of(policy.identity.clone()));
     let trial = |error: wasmtime::Error| LoadError::trial(&Failure::of(&error, engine.limits().time, &log));
     let contract = |error: wasmtime::Error| LoadError::Contract(in_words(&error));
-    let mut instance = Instance::new(engine, policy, Arc::default(), log.clone(), engine.ticks()).map_err(trial)?;
+    let allowance = Allowance::of(engine.limits(), Pace::unhurried(engine.limits()));
+    let instance = Instance::new(engine, policy, Arc::default(), log.clone(), allowance).await;
+    let mut instance = instance.map_err(trial)?;
     let exports = policy.component.asked();
     instance.compare(exports).map_err(contract)?;
-    match exports.check.as_ref().map_or(Ok(Ok(())), |check| instance.check(check)).map_err(trial)? {
-        Ok(()) => Ok(()),
-        Err(complaint) => Err(LoadError::Settings(one_line(&complaint, 500))),
-    }
+    let Some(check) = &exports.check else { return Ok(()) };
+    let answer = instance.check(check).await.map_err(trial)?;
+    answer.map_err(|complaint| LoadError::Settings(one_line(&complaint, 500)))
 }
 
 /// The chain of causes: wasmtime's first line alone hides the one that helps.

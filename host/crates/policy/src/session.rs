@@ -3,6 +3,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cache_registry_core::{ContainerFacts, PodFacts, Reference};
 
+use crate::allowance::Allowance;
 use crate::bindings::types::{Rewritten, Verdict};
 use crate::bindings::{filter, rewrite};
 use crate::engine::Engine;
@@ -10,6 +11,7 @@ use crate::failure::{Cause, Failure};
 use crate::instance::Instance;
 use crate::log::Log;
 use crate::observer::{Observer, PolicyFailure};
+use crate::pace::Pace;
 use crate::set::{Member, Seat};
 
 /// What one policy does for one request: it is instantiated when first asked, and accounts for its time.
@@ -22,7 +24,7 @@ pub(crate) struct Session<'r> {
     seat: &'r Seat,
     pod: &'r Arc<PodFacts>,
     instance: Option<Instance>,
-    ticks_left: u64,
+    allowance: Allowance,
     took: Duration,
     log: Arc<Log>,
     failed_by: Vec<Cause>,
@@ -36,14 +38,20 @@ pub(crate) struct Rewriting {
 }
 
 impl<'r> Session<'r> {
-    pub(crate) fn new(engine: &'r Engine, observer: &'r Observer, seat: &'r Seat, pod: &'r Arc<PodFacts>) -> Self {
+    pub(crate) fn new(
+        engine: &'r Engine,
+        observer: &'r Observer,
+        seat: &'r Seat,
+        pod: &'r Arc<PodFacts>,
+        pace: &Arc<Pace>,
+    ) -> Self {
         Self {
             engine,
             observer,
             seat,
             pod,
             instance: None,
-            ticks_left: engine.ticks(),
+            allowance: Allowance::of(engine.limits(), pace.clone()),
             took: Duration::ZERO,
             log: Arc::new(Log::of(seat.member.policy.identity.clone())),
             failed_by: Vec::new(),
@@ -86,55 +94,58 @@ impl<'r> Session<'r> {
     }
 
     /// Whether the container's image is cached.
-    pub(crate) fn filter(
+    pub(crate) async fn filter(
         &mut self,
         export: &filter::GuestIndices,
         container: &ContainerFacts,
     ) -> Result<Verdict, Failure> {
-        self.call(|instance| instance.filter(export, container))
+        self.call(async |instance| instance.filter(export, container).await).await
     }
 
     /// Under which reference nodes pull the container's image; `None` where the policy has no opinion.
-    pub(crate) fn rewrite(
+    pub(crate) async fn rewrite(
         &mut self,
         export: &rewrite::GuestIndices,
         container: &ContainerFacts,
     ) -> Result<Option<Rewriting>, Failure> {
-        let answer = self.call(|instance| instance.rewrite(export, container))?;
+        let answer = self.call(async |instance| instance.rewrite(export, container).await).await?;
         let rewritten = answer.map_err(|complaint| Failure::error(&complaint))?;
         rewritten.map(|rewritten| self.usable(&rewritten)).transpose()
     }
 
-    fn call<T>(&mut self, question: impl FnOnce(&mut Instance) -> wasmtime::Result<T>) -> Result<T, Failure> {
+    async fn call<T>(
+        &mut self,
+        question: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<T>,
+    ) -> Result<T, Failure> {
         let time = self.engine.limits().time;
-        if self.ticks_left == 0 {
+        if !self.allowance.is_left() {
             return Err(Failure::time(time));
         }
-        let (began, tick) = (Instant::now(), self.engine.now());
+        let began = Instant::now();
         self.log.call();
-        let answer = self.ready().and_then(question);
+        self.allowance.begin();
+        let answer = match self.ready().await {
+            Ok(instance) => question(instance).await,
+            Err(error) => Err(error),
+        };
         self.took += began.elapsed();
-        self.ticks_left = self.ticks_left.saturating_sub(self.engine.now() - tick);
         answer.map_err(|error| {
             tracing::debug!(policy = self.seat.member.policy.name(), ?error, "call failed");
             self.instance = None;
-            let failure = Failure::of(&error, time, &self.log);
-            if failure.cause() == Cause::Time {
-                self.ticks_left = 0;
-            }
-            failure
+            Failure::of(&error, time, &self.log)
         })
     }
 
-    fn ready(&mut self) -> wasmtime::Result<&mut Instance> {
+    async fn ready(&mut self) -> wasmtime::Result<&mut Instance> {
         match &mut self.instance {
             Some(instance) => {
-                instance.has(self.ticks_left);
+                instance.resumes();
                 Ok(instance)
             }
             none => {
                 let (pod, log) = (self.pod.clone(), self.log.clone());
-                Ok(none.insert(Instance::new(self.engine, &self.seat.member.policy, pod, log, self.ticks_left)?))
+                let policy = &self.seat.member.policy;
+                Ok(none.insert(Instance::new(self.engine, policy, pod, log, self.allowance.clone()).await?))
             }
         }
     }

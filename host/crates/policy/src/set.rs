@@ -2,16 +2,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use cache_registry_core::{ContainerFacts, Decision, PodFacts, Verdict};
-use tokio::task;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::bindings::types;
 use crate::built_in;
 use crate::engine::Engine;
 use crate::failure::{Failure, one_line};
+use crate::lane::Undecided;
 use crate::load::{LoadError, Policy};
 use crate::metrics::Meters;
 use crate::observer::Observer;
+use crate::pace::Pace;
 use crate::session::Session;
 
 /// Policies in the order in which they are asked. A handle: clones share everything.
@@ -106,15 +108,23 @@ impl PolicySet {
                 count
             ];
         };
-        let set = self.0.clone();
-        let span = tracing::Span::current();
-        let decided = task::spawn_blocking(move || {
-            let _turn = turn;
-            span.in_scope(|| set.judge(&pod, &containers))
-        });
-        decided.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "images left alone: a fault of cache-registry while policies were asked");
-            vec![unasked("no policy could be asked, by a fault of cache-registry".to_owned()); count]
+        let (engine, set, pace) = (&self.0.engine, self.0.clone(), Pace::in_place(self.0.engine.limits()));
+        let judging = {
+            let pace = pace.clone();
+            async move {
+                let _turn = turn;
+                set.judge(&pod, &containers, &pace).await
+            }
+        };
+        engine.clock().wind();
+        let decided = engine.lane().take(&pace, judging.in_current_span()).await;
+        decided.unwrap_or_else(|undecided| {
+            let words = match undecided {
+                Undecided::Panic => "no policy could be asked, by a fault of cache-registry".to_owned(),
+                Undecided::Late(late) => format!("the policies had {late}"),
+            };
+            tracing::error!(%undecided, "images left alone: {words}");
+            vec![unasked(words); count]
         })
     }
 
@@ -163,17 +173,17 @@ enum Stage {
 
 impl Inner {
     /// Asks policy after policy about container after container: a policy's instance serves all of them.
-    fn judge(&self, pod: &Arc<PodFacts>, containers: &[ContainerFacts]) -> Vec<Verdict> {
+    async fn judge(&self, pod: &Arc<PodFacts>, containers: &[ContainerFacts], pace: &Arc<Pace>) -> Vec<Verdict> {
         let mut all: Vec<_> = containers.iter().map(|_| Progress::new()).collect();
         // Those that both filter and rewrite keep their instance in between.
         let mut kept = Vec::new();
         for seat in &self.seats {
             let policy = &seat.member.policy;
-            let mut session = Session::new(&self.engine, &self.observer, seat, pod);
+            let mut session = Session::new(&self.engine, &self.observer, seat, pod, pace);
             if let Some(export) = &policy.component.asked().filter {
                 let open = all.iter_mut().zip(containers).filter(|(progress, _)| matches!(progress.stage, Stage::Open));
                 for (progress, container) in open {
-                    match session.filter(export, container) {
+                    match session.filter(export, container).await {
                         Ok(types::Verdict::Pass) => {}
                         Ok(types::Verdict::Cache) => progress.cached(policy),
                         Ok(types::Verdict::Ignore(reason)) => progress.ignored(policy, &reason),
@@ -186,7 +196,7 @@ impl Inner {
         for (policy, export, mut session) in kept {
             let cached = all.iter_mut().zip(containers).filter(|(progress, _)| matches!(progress.stage, Stage::Cached));
             for (progress, container) in cached {
-                match session.rewrite(export, container) {
+                match session.rewrite(export, container).await {
                     Ok(None) => {}
                     Ok(Some(new)) => {
                         progress.decided(policy, Decision::Rewritten { image: new.image, source: new.source });

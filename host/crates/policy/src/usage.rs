@@ -3,11 +3,14 @@ use std::time::{Duration, Instant};
 
 use cache_registry_core::{ContainerFacts, PodFacts};
 
+use crate::allowance::Allowance;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::instance::Instance;
+use crate::lane::to_its_end;
 use crate::load::Policy;
 use crate::log::Log;
+use crate::pace::Pace;
 
 /// What a policy takes for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,24 +29,26 @@ impl Engine {
     pub fn usage(&self, policy: &Policy, pod: &Arc<PodFacts>, containers: &[ContainerFacts]) -> Result<Usage, String> {
         let began = Instant::now();
         let log = Arc::new(Log::of(policy.identity.clone()));
-        let asked = || {
-            let mut instance = Instance::new(self, policy, pod.clone(), log.clone(), self.ticks())?;
+        let asked = async {
+            let allowance = Allowance::of(self.limits(), Pace::unhurried(self.limits()));
+            let mut instance = Instance::new(self, policy, pod.clone(), log.clone(), allowance).await?;
             let start = began.elapsed();
             let exports = policy.component.asked();
             for container in containers {
                 if let Some(export) = &exports.filter {
-                    instance.filter(export, container)?;
+                    instance.filter(export, container).await?;
                 }
             }
             for container in containers {
                 if let Some(export) = &exports.rewrite {
                     // An error of its own is an answer, which takes its time.
-                    let _ = instance.rewrite(export, container)?;
+                    let _ = instance.rewrite(export, container).await?;
                 }
             }
-            Ok((start, instance.memory()))
+            wasmtime::Result::Ok((start, instance.memory()))
         };
-        let (start, memory) = asked().map_err(|error| Failure::of(&error, self.limits().time, &log).to_string())?;
+        let (start, memory) =
+            to_its_end(asked).map_err(|error| Failure::of(&error, self.limits().time, &log).to_string())?;
         Ok(Usage { start, request: began.elapsed(), memory })
     }
 }

@@ -1,7 +1,6 @@
 //! What a policy says is in the log under its name, and cannot fill it.
 
 use std::io::{self, Write};
-use std::mem;
 use std::sync::{Arc, Mutex};
 
 use cache_registry_policy::LoadError;
@@ -82,19 +81,14 @@ fn a_line_that_is_too_long_is_cut() {
     assert_eq!(log.matches("the rest is dropped").count(), 1, "{log}");
 }
 
-/// What is logged while a policy with `body` in its filter is asked about `count` containers, on a thread of the
-/// runtime's.
+/// What is logged while a policy with `body` in its filter is asked about `count` containers.
 fn logged_for(count: usize, body: &str) -> String {
     let set = set_with(&guest::filter(&format!("{body} unreachable")));
     let lines = Lines::default();
-    let log = lines.clone();
-    let logging = move || {
-        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-        // For as long as the thread lives, which is as long as the runtime.
-        mem::forget(tracing::subscriber::set_default(subscriber));
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(logging).build().unwrap();
-    let verdicts = runtime.block_on(decide(&set, &vec!["a:1"; count]));
+    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let images = vec!["a:1"; count];
+    let verdicts = tracing::subscriber::with_default(subscriber, || runtime.block_on(decide(&set, &images)));
     assert_eq!(verdicts.iter().filter(|verdict| verdict.warnings.len() == 1).count(), count);
     lines.text()
 }

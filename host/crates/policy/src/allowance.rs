@@ -1,0 +1,123 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use wasmtime::UpdateDeadline;
+
+use crate::clock::TICK;
+use crate::engine::Limits;
+use crate::pace::{Late, Pace, on_a_core};
+
+/// What one policy has of time for one request, over all of its instances. A handle.
+///
+/// It is time on a core: what others have of the machine meanwhile is not held against a policy. One that ends between
+/// two ticks is not charged; one that meets a tick is charged all of it, which is right on average.
+#[derive(Clone)]
+pub(crate) struct Allowance(Arc<Mutex<Account>>);
+
+struct Account {
+    pace: Arc<Pace>,
+    left: Duration,
+    /// The thread of the last charge, and the time that it had had on a core.
+    charged: Option<(ThreadId, Duration)>,
+}
+
+impl Allowance {
+    /// For a decision at `pace`.
+    pub(crate) fn of(limits: &Limits, pace: Arc<Pace>) -> Self {
+        Self(Arc::new(Mutex::new(Account { pace, left: limits.time, charged: None })))
+    }
+
+    /// Whether anything is left.
+    pub(crate) fn is_left(&self) -> bool {
+        self.account().is_left()
+    }
+
+    /// The policy is asked something. What was done since it was asked before was done by others.
+    pub(crate) fn begin(&self) {
+        self.account().charged = None;
+    }
+
+    /// It runs while the clock ticks: it may go on, go on elsewhere, or has had enough.
+    pub(crate) fn tick(&self) -> Result<UpdateDeadline, Late> {
+        let mut account = self.account();
+        let on_a_core = on_a_core();
+        account.charge(thread::current().id(), on_a_core);
+        account.pace.is_in_time()?;
+        Ok(match account.is_left() {
+            false => UpdateDeadline::Interrupt,
+            true if account.pace.is_too_slow(on_a_core) => UpdateDeadline::Yield(1),
+            true => UpdateDeadline::Continue(1),
+        })
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Account {
+    fn is_left(&self) -> bool {
+        !self.left.is_zero()
+    }
+
+    fn charge(&mut self, thread: ThreadId, on_a_core: Duration) {
+        let spent = match self.charged {
+            Some((before, had)) if before == thread => on_a_core.saturating_sub(had),
+            _ => TICK,
+        };
+        self.left = self.left.saturating_sub(spent);
+        self.charged = Some((thread, on_a_core));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn account() -> Account {
+        Account { pace: Pace::unhurried(&Limits::default()), left: 10 * MS, charged: None }
+    }
+
+    #[test]
+    fn a_thread_that_does_not_get_to_run_is_not_charged() {
+        let (mut account, here) = (account(), thread::current().id());
+        for _ in 0..30 {
+            account.charge(here, 100 * MS);
+        }
+        assert_eq!(account.left, 9 * MS);
+        account.charge(here, 108 * MS);
+        assert!(account.is_left());
+        account.charge(here, 109 * MS);
+        assert!(!account.is_left());
+    }
+
+    #[test]
+    fn another_threads_time_is_not_its() {
+        let mut account = account();
+        let other = thread::spawn(|| thread::current().id()).join().unwrap();
+        account.charge(thread::current().id(), 100 * MS);
+        account.charge(other, 1000 * MS);
+        assert_eq!(account.left, 8 * MS);
+    }
+
+    #[test]
+    fn time_between_two_questions_is_not_its() {
+        let allowance = Allowance(Arc::new(Mutex::new(account())));
+        let here = thread::current().id();
+        for on_a_core in [100 * MS, 1000 * MS] {
+            allowance.begin();
+            allowance.account().charge(here, on_a_core);
+        }
+        assert_eq!(allowance.account().left, 8 * MS);
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_a_core() {
+        let allowance = Allowance::of(&Limits::default(), Pace::over());
+        assert!(allowance.tick().is_err());
+        assert!(allowance.is_left());
+    }
+}

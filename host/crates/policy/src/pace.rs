@@ -1,0 +1,105 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::engine::Limits;
+
+/// Where a decision is made, and until when.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    in_place: AtomicBool,
+    /// What the thread that it is made on in place had had on a core.
+    began: Duration,
+    until: Instant,
+    longest: Duration,
+}
+
+/// A decision was not made in time, as the threads that it is made on did not get to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too little of the processor for {0:?}")]
+pub(crate) struct Late(pub(crate) Duration);
+
+/// How long the thread that serves a request is on it, and until the next tick.
+const PATIENCE: Duration = Duration::from_micros(300);
+
+/// The API server waits for five seconds, where the chart is not told otherwise.
+const LONGEST: Duration = Duration::from_secs(3);
+
+impl Pace {
+    /// In place, as long as it does not take long.
+    pub(crate) fn in_place(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self::new(limits, true))
+    }
+
+    /// Where it is, however long it takes.
+    pub(crate) fn unhurried(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self::new(limits, false))
+    }
+
+    /// It goes on where it may be slow.
+    pub(crate) fn slow_down(&self) {
+        self.in_place.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the thread, which has had so much on a core, should have something else to do by now.
+    pub(crate) fn is_too_slow(&self, on_a_core: Duration) -> bool {
+        self.in_place.load(Ordering::Relaxed) && on_a_core.saturating_sub(self.began) > PATIENCE
+    }
+
+    /// Whether anybody waits for it still.
+    pub(crate) fn is_in_time(&self) -> Result<(), Late> {
+        if Instant::now() < self.until { Ok(()) } else { Err(Late(self.longest)) }
+    }
+
+    /// How long it may take.
+    pub(crate) fn longest(&self) -> Duration {
+        self.longest
+    }
+
+    fn new(limits: &Limits, in_place: bool) -> Self {
+        let longest = LONGEST.max(limits.time.saturating_mul(4));
+        let now = Instant::now();
+        let until = now.checked_add(longest).unwrap_or(now);
+        Self { in_place: AtomicBool::new(in_place), began: on_a_core(), until, longest }
+    }
+}
+
+/// The time that this thread has had on a core.
+pub(crate) fn on_a_core() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+}
+
+#[cfg(test)]
+impl Pace {
+    /// As it is when nobody waits any more.
+    pub(crate) fn over() -> Arc<Self> {
+        Arc::new(Self { until: Instant::now(), longest: Duration::ZERO, ..Self::new(&Limits::default(), false) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_on_a_core_in_place_for_long_is_too_slow() {
+        let limits = Limits::default();
+        let (in_place, unhurried) = (Pace::in_place(&limits), Pace::unhurried(&limits));
+        let long = in_place.began + 2 * PATIENCE;
+        assert!(in_place.is_too_slow(long) && !in_place.is_too_slow(in_place.began));
+        assert!(!unhurried.is_too_slow(long + LONGEST));
+        in_place.slow_down();
+        assert!(!in_place.is_too_slow(long));
+    }
+
+    #[test]
+    fn a_decision_has_the_time_that_the_api_server_waits_and_more_where_policies_have() {
+        let of = |time| Pace::in_place(&Limits { time, ..Limits::default() }).longest();
+        assert_eq!(of(Duration::from_millis(50)), LONGEST);
+        assert_eq!(of(Duration::from_secs(2)), Duration::from_secs(8));
+        assert_eq!(Pace::in_place(&Limits::default()).is_in_time(), Ok(()));
+        assert_eq!(Pace::over().is_in_time(), Err(Late(Duration::ZERO)));
+    }
+}
