@@ -13,7 +13,7 @@ pub struct PolicyHost {
     /// Registries that hold the cache itself, whose images are never cached: as they stand in references
     #[arg(long, env = "CACHE_REGISTRY_REGISTRY_HOST", value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub registry_host: Vec<String>,
-    /// Time for one policy in one review: 50ms, 1s
+    /// Time on a processor for one policy in one review: 50ms, 1s
     #[arg(long, env = "CACHE_REGISTRY_POLICY_TIME", default_value = "50ms", value_parser = time)]
     pub policy_time: Duration,
     /// Memory for one policy in one review: 32Mi, 16777216

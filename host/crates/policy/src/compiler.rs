@@ -14,7 +14,7 @@ use crate::component::{Compiled, Component};
 use crate::engine::Engine;
 use crate::load::{LoadError, expect_contract, in_words};
 use crate::room;
-use crate::step_back::step_back;
+use crate::step_back::{give_way, step_back};
 use crate::survey::Survey;
 
 /// Turns components into code, one after the other, and knows those that are in use.
@@ -34,6 +34,9 @@ pub(crate) struct Compiler {
 
 /// The largest component that is compiled. JavaScript's interpreter comes in 12 MB, Python's in 18.
 const LARGEST: usize = 64 << 20;
+
+/// Compiled in milliseconds, in which a request can wait; and somebody who wrote it waits to see it in force.
+const SMALL: usize = 1 << 20;
 
 /// How much of a core's time one may take. Interpreters take ten seconds of two.
 const LONGEST: Duration = Duration::from_mins(1);
@@ -61,7 +64,7 @@ impl Engine {
     /// policy, is not compiled again.
     ///
     /// Takes milliseconds for a small component and seconds for one of several megabytes, and waits for those that came
-    /// before: not for a thread that serves requests. The work itself is done on threads that step back.
+    /// before: not for a thread that serves requests. The work itself is done on threads that let others go first.
     pub fn compile(&self, wasm: &[u8]) -> Result<Component, LoadError> {
         expect_component(wasm)?;
         if wasm.len() > LARGEST {
@@ -128,6 +131,7 @@ impl Compiler {
         if self.running.load(Ordering::Relaxed) >= MOST_LEFT {
             return Err(LoadError::Busy);
         }
+        let is_large = wasm.len() > SMALL;
         let workers = Arc::new(Mutex::new(Vec::new()));
         let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|_| "policy-compiler".to_owned())
@@ -135,7 +139,11 @@ impl Compiler {
             .start_handler({
                 let workers = workers.clone();
                 move |_| {
-                    step_back();
+                    if is_large {
+                        step_back()
+                    } else {
+                        give_way()
+                    }
                     lock(&workers).push(rustix::thread::gettid());
                 }
             })
