@@ -28,7 +28,7 @@ struct Side {
 /// with one policy more. Each round measures all, one after the other.
 pub(crate) async fn measure(webhooks: &Webhooks, example: &Path) -> Result<Vec<Row>> {
     let start = async |name, arguments: &[&str]| {
-        let part = webhooks.start(name, arguments).await?;
+        let part = webhooks.start(name, &[arguments, &["--on-one-thread"]].concat()).await?;
         part.pin(&[SERVER_CPU])?;
         anyhow::Ok(part)
     };

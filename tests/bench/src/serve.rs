@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::native::{Native, OnBlockingThread};
 
-/// A webhook as the product has it, on one thread, with a choice of who decides.
+/// A webhook as the product has it, with a choice of who decides.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     #[arg(long)]
@@ -24,6 +24,9 @@ pub(crate) struct Serve {
     certificate: PathBuf,
     #[arg(long)]
     key: PathBuf,
+    /// On one thread; the product has one for each core
+    #[arg(long)]
+    on_one_thread: bool,
     /// With `wasm`: components that are asked before the built-in policies
     #[arg(long)]
     guest: Vec<PathBuf>,
@@ -57,7 +60,11 @@ const OWN_REGISTRY: &str = "registry.cache-registry.svc:5000";
 
 impl Serve {
     pub(crate) fn run(self) -> Result<()> {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(self.serve())
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        if self.on_one_thread {
+            runtime.worker_threads(1);
+        }
+        runtime.enable_all().build()?.block_on(self.serve())
     }
 
     async fn serve(self) -> Result<()> {

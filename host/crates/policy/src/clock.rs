@@ -20,8 +20,9 @@ struct Hands {
     stands: AtomicBool,
 }
 
-/// Shorter ones drift, and wake the process more often.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
+/// So long may a policy that loops hold up the thread that serves it, and a little more. Shorter ones would cost more than
+/// they save.
+pub(crate) const TICK: Duration = Duration::from_micros(250);
 
 /// Ticks that come although nobody asked: to stop and start for each of many requests would cost more.
 const LINGER: u64 = 1000;

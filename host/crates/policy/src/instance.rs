@@ -37,6 +37,7 @@ impl Instance {
         log: Arc<Log>,
         allowance: Allowance,
     ) -> wasmtime::Result<Self> {
+        engine.clock().wind();
         let mut store = Store::new(engine.wasmtime(), Host::new(engine.clone(), policy.identity.clone(), pod, log));
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(PASSED);

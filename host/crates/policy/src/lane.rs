@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use tracing::{Dispatch, dispatcher};
 
 use crate::pace::{Late, Pace};
-use crate::step_back::step_back;
+use crate::step_back::give_way;
 
 /// Where decisions go on that are not made at once.
 ///
 /// Nearly all take a tenth of a millisecond, less than it takes to hand them to another thread: they are made in place,
 /// on the thread that serves the request. One that takes longer stops at a tick of the clock, and goes on here, on one of
-/// some threads that let every request go before them.
+/// some threads that give way to those that serve requests.
 pub(crate) struct SlowLane(ThreadPool);
 
 /// A decision that was not made.
@@ -41,7 +41,7 @@ impl SlowLane {
         let threads = ThreadPoolBuilder::new()
             .num_threads(cores.clamp(FEWEST, MOST))
             .thread_name(|_| "slow-lane".to_owned())
-            .start_handler(|_| step_back());
+            .start_handler(|_| give_way());
         threads.build().map(Self)
     }
 

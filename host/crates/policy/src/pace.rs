@@ -22,7 +22,7 @@ pub(crate) struct Pace {
 pub(crate) struct Late(pub(crate) Duration);
 
 /// How long the thread that serves a request is on it, and until the next tick.
-const PATIENCE: Duration = Duration::from_micros(300);
+const PATIENCE: Duration = Duration::from_micros(200);
 
 /// The API server waits for five seconds, where the chart is not told otherwise.
 const LONGEST: Duration = Duration::from_secs(3);
@@ -46,6 +46,11 @@ impl Pace {
     /// Whether the thread, which has had so much on a core, should have something else to do by now.
     pub(crate) fn is_too_slow(&self, on_a_core: Duration) -> bool {
         self.in_place.load(Ordering::Relaxed) && on_a_core.saturating_sub(self.began) > PATIENCE
+    }
+
+    /// Whether it is made where others go first.
+    pub(crate) fn is_slow(&self) -> bool {
+        !self.in_place.load(Ordering::Relaxed)
     }
 
     /// Whether anybody waits for it still.

@@ -116,7 +116,6 @@ impl PolicySet {
                 set.judge(&pod, &containers, &pace).await
             }
         };
-        engine.clock().wind();
         let decided = engine.lane().take(&pace, judging.in_current_span()).await;
         decided.unwrap_or_else(|undecided| {
             let words = match undecided {

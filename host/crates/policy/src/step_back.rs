@@ -8,8 +8,8 @@ use thread_priority::{
 /// ([sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html)).
 const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
 
-/// The lowest priority that there is.
-const NICE: i32 = 19;
+/// A tenth of what others have, where there are any.
+const NICE: i32 = 10;
 
 /// Lets every other thread of the process go before this one, which the kernel then interrupts at once. While others want
 /// all of the cores, it has nearly nothing of them.
@@ -21,8 +21,8 @@ pub(crate) fn step_back() {
     }
 }
 
-/// Lets other threads have most of the cores, and this one a little of them always. It ends its slice of some
-/// milliseconds before another one gets to run. In Linux, a priority is a thread's.
+/// Lets other threads have most of the cores, and this one some of them always. It ends its slice of some milliseconds
+/// before another one gets to run, if it does not yield. In Linux, a priority is a thread's.
 pub(crate) fn give_way() {
     if let Err(error) = setpriority_process(Some(gettid()), NICE) {
         tracing::warn!(%error, "what may wait runs at the priority of requests");
