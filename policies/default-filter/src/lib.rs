@@ -54,8 +54,8 @@ impl Rules {
             Verdict::ignore([&image.registry, " is the cache's own registry"].concat())
         } else if self.others.left_alone.contains(&image.registry) {
             Verdict::ignore(["images in ", &image.registry, " are left alone"].concat())
-        } else if let Some(pattern) = self.others.of_nodes.iter().find(|pattern| pattern.means(image)) {
-            Verdict::ignore(pulled_by_nodes_alone(pattern.as_str()))
+        } else if let Some(pattern) = self.others.of_nodes(image) {
+            Verdict::ignore(pulled_by_nodes_alone(pattern))
         } else {
             Verdict::Cache
         }

@@ -3,6 +3,8 @@
 //! They are read by hand: `serde_json` would make the component three times as large, and every start of the webhook
 //! compile it, for lists of words in which nothing can be escaped.
 
+use cache_registry_policy_sdk::Image;
+
 use crate::pattern::Pattern;
 
 /// What settings say.
@@ -15,6 +17,12 @@ pub(crate) struct Registries {
 }
 
 impl Registries {
+    /// The pattern that says that nodes pull the image with credentials of their own, where one does.
+    pub(crate) fn of_nodes(&self, image: &Image) -> Option<&str> {
+        let asked = image.into();
+        self.of_nodes.iter().find(|pattern| pattern.means(asked)).map(Pattern::as_str)
+    }
+
     /// What is wrong is said in words for the person who wrote them.
     pub(crate) fn read(settings: &str) -> Result<Self, String> {
         let settings = settings.trim();
