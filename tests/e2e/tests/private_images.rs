@@ -11,8 +11,8 @@ use cache_registry_bed::{Bed, CacheKind, Options, until};
 use cache_registry_e2e::{Published, publish, run, tests};
 use cache_registry_upstream::{Access, Matching};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::PostParams;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 /// Who may read upstream.
@@ -32,6 +32,7 @@ fn main() -> Result<ExitCode> {
             what_everybody_may_pull_needs_no_controllers,
             controllers_that_come_later_are_in_time,
             a_wrong_secret_is_told_and_works_when_it_is_put_right,
+            who_names_no_secret_is_told_what_to_do,
             of_the_pods_of_two_namespaces_one_secret_is_enough,
             the_pull_secret_of_a_service_account_counts,
             a_registry_that_takes_passwords_alone_is_pulled_from_when_the_copy_is_made,
@@ -117,6 +118,28 @@ async fn a_wrong_secret_is_told_and_works_when_it_is_put_right(bed: &mut Bed) ->
     bed.a.pull(&published.on_nodes()?, 10).await?;
     bed.objects().cached_within(&published.source, LONGEST_RECOVERY).await?;
     Ok(())
+}
+
+/// Of a registry that nobody said nodes have credentials for.
+async fn who_names_no_secret_is_told_what_to_do(bed: &mut Bed) -> Result<()> {
+    let published = private(bed, "unknown", &tokens()).await?;
+    pod(bed, "default", "unknown", None).await?;
+    let todo = "controllers.webhook.nodeRegistries";
+    // What the kubelet puts into the pod's Events.
+    let told = refused_pull(bed, &published).await?;
+    ensure!(told.contains("no pod that uses it names a pull secret"), "{told}");
+    ensure!(told.contains("Give the pod a pull secret") && told.contains(todo), "{told}");
+
+    let image = bed.objects().not_cached(&published.source, "Unauthorized").await?;
+    let message = &image.status.as_ref().and_then(CachedImageStatus::ready).context("no condition")?.message;
+    ensure!(message.contains("Give its pods a pull secret") && message.contains(todo), "{message}");
+    // Its Event says the same.
+    until("an Event of it", LONGEST_RECOVERY, async || {
+        let described = bed.kubectl(&["describe", "cachedimage", &image.name_any()]).await?;
+        let events = described.split_once("Events:").map(|(_, events)| events).unwrap_or_default();
+        Ok(events.contains(todo).then_some(()))
+    })
+    .await
 }
 
 async fn of_the_pods_of_two_namespaces_one_secret_is_enough(bed: &mut Bed) -> Result<()> {
