@@ -25,9 +25,9 @@ pub fn wasm(name: &str) -> Option<&'static [u8]> {
 /// From where nodes pull with credentials of their own, unless it is said otherwise: what the credential providers of
 /// the clouds' kubelets are asked about, without what everybody may pull.
 ///
-/// - EKS: `generateImageCredentialProviderConfig` in <https://github.com/awslabs/amazon-eks-ami> (nodeadm)
-/// - GKE: <https://github.com/kubernetes/cloud-provider-gcp>, `auth-provider-gcp`
-/// - AKS: `containerRegistryUrls` in <https://github.com/kubernetes-sigs/cloud-provider-azure>
+/// - EKS: `nodeadm/internal/kubelet/image-credential-provider.go` in <https://github.com/awslabs/amazon-eks-ami>
+/// - GKE: `pkg/gcpcredential/gcpcredential.go` in <https://github.com/kubernetes/cloud-provider-gcp>
+/// - AKS: `pkg/credentialprovider/azure_credentials.go` in <https://github.com/kubernetes-sigs/cloud-provider-azure>
 pub const NODE_REGISTRIES: [&str; 19] = [
     "*.dkr.ecr.*.amazonaws.com",
     "*.dkr-ecr.*.on.aws",
