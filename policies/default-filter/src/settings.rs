@@ -54,15 +54,11 @@ fn lists(settings: &str) -> Option<[Vec<&str>; 2]> {
         if lists[place].replace(list).is_some() {
             return None;
         }
-        match after(behind, ",") {
-            Some(next) => rest = next,
-            None => {
-                rest = behind;
-                break;
-            }
-        }
+        let Some(next) = after(behind, ",") else {
+            return after(behind, "}")?.is_empty().then(|| lists.map(Option::unwrap_or_default));
+        };
+        rest = next;
     }
-    after(rest, "}")?.is_empty().then(|| lists.map(Option::unwrap_or_default))
 }
 
 /// The words of a list, and what is behind it.

@@ -15,7 +15,7 @@ const IMAGE: &str = "team/app:1.27";
 const WHY: &str = "nodes pull it with credentials of their own; to have it cached, give its pods a pull secret and take \
                    *.dkr.ecr.*.amazonaws.com out of controllers.webhook.nodeRegistries";
 
-/// How long a CachedImage may take to be there.
+/// How long a `CachedImage` may take to be there.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// What names them to the webhook.
@@ -61,7 +61,7 @@ async fn such_an_image_is_left_alone_and_others_of_its_pod_are_cached(bed: &mut 
     Ok(())
 }
 
-/// The webhook may read no Secret, and many clusters have one for Docker Hub in every ServiceAccount.
+/// The webhook may read no Secret, and many clusters have one for Docker Hub in every `ServiceAccount`.
 async fn a_pull_secret_for_another_registry_changes_nothing(bed: &mut Bed) -> Result<()> {
     let mut wanted = pod("docker-hub", &json!([{ "name": "main", "image": ecr() }]));
     wanted["spec"]["imagePullSecrets"] = json!([{ "name": "docker-hub" }]);
