@@ -129,7 +129,7 @@ async fn who_names_no_secret_is_told_what_to_do(bed: &mut Bed) -> Result<()> {
     // What the kubelet puts into the pod's Events.
     let told = refused_pull(bed, &published).await?;
     ensure!(told.contains("no pod that uses it names a pull secret"), "{told}");
-    ensure!(told.contains("Give the pod a pull secret") && told.contains(todo), "{told}");
+    ensure!(told.contains("Give its pods a pull secret") && told.contains(todo), "{told}");
 
     let image = bed.objects().not_cached(&published.source, "Unauthorized").await?;
     let message = &image.status.as_ref().and_then(CachedImageStatus::ready).context("no condition")?.message;

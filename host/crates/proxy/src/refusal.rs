@@ -80,10 +80,8 @@ impl Refusal {
                 let code = if status == StatusCode::UNAUTHORIZED { "UNAUTHORIZED" } else { "DENIED" };
                 let why = fault.no_token.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
                 let message = format!(
-                    "{registry} needs credentials for {name}, and this proxy has none{why}. Give the pod a pull secret; \
-                     or where nodes have credentials of their own for {registry}, name it in \
-                     controllers.webhook.nodeRegistries, or label the pod \
-                     cache-registry.enix.io/image-caching-policy=ignore, and make the pod anew. {said}"
+                    "{registry} needs credentials for {name}, and this proxy has none{why}. With the label \
+                     cache-registry.enix.io/image-caching-policy=ignore a pod is pulled with its own. {said}"
                 );
                 Self::new(status, code, message)
             }
