@@ -44,11 +44,12 @@ async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
     let readiness = Readiness::new();
     let mut metrics = Metrics::default();
 
+    let release = args.policies.release_settings();
     let engine = Engine::new(
         &args.policies.limits(),
         HostFacts { node_address: args.node.node_address.clone(), own_registries: args.policies.registry_host },
     )?;
-    let set = ReloadableSet::built_in(engine, &mut metrics)?;
+    let set = ReloadableSet::built_in(engine, release, &mut metrics)?;
     let connections = Connections::new(read_registries(&args.registries)?, Timeouts::default())?;
     let client = api_server().await.context("finding out how to reach the API server")?;
     let policies_config = cache_registry_configmaps::Config {

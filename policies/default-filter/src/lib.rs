@@ -5,37 +5,43 @@
 //!
 //! # Settings
 //!
-//! Registry hosts, as they stand in image references; the case of letters does not matter:
-//!
 //! ```json
-//! {"registries": ["registry.internal:5000", "images.example"]}
+//! {"registries": ["registry.internal:5000"], "nodeRegistries": ["*.azurecr.io", "gcr.io/my-project"]}
 //! ```
+//!
+//! `registries` are hosts, as they stand in image references. `nodeRegistries` are those from which nodes pull with
+//! credentials of their own: the kubelet looks for these by the name of an image, and has none for a rewritten one. They
+//! have the form of a kubelet's `matchImages`: a host, with `*` for any part of a label, and where it matters a port and
+//! the beginning of a path. The case of letters does not matter.
 //!
 //! [`Rules`] decides, and is plain Rust on every target.
 
-mod registries;
+mod pattern;
+mod settings;
 
 use cache_registry_policy_sdk::{Filter, Pod, Settings, export, host};
 
 pub use cache_registry_policy_sdk::{Container, ContainerKind, Image, PullPolicy, Verdict};
+
+use settings::Registries;
 
 /// What the decision depends on besides the container and its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     node_registry: String,
     own_registries: Vec<String>,
-    other_registries: Vec<String>,
+    others: Registries,
 }
 
 impl Rules {
     /// The rules for nodes that pull at `node_registry`, and for a cache in `own_registries`.
     pub fn new(node_registry: String, own_registries: Vec<String>) -> Self {
-        Self { node_registry, own_registries, other_registries: Vec::new() }
+        Self { node_registry, own_registries, others: Registries::default() }
     }
 
     /// The same, and what settings say, as the crate's documentation has them. What is wrong with them is said in words.
     pub fn with_settings(self, settings: &str) -> Result<Self, String> {
-        Ok(Self { other_registries: registries::read(settings)?, ..self })
+        Ok(Self { others: Registries::read(settings)?, ..self })
     }
 
     /// Decides on one container; never passes.
@@ -46,12 +52,24 @@ impl Rules {
             Verdict::ignore("it is pulled through the cache already")
         } else if self.own_registries.contains(&image.registry) {
             Verdict::ignore([&image.registry, " is the cache's own registry"].concat())
-        } else if self.other_registries.contains(&image.registry) {
+        } else if self.others.left_alone.contains(&image.registry) {
             Verdict::ignore(["images in ", &image.registry, " are left alone"].concat())
+        } else if let Some(pattern) = self.others.of_nodes(image) {
+            Verdict::ignore(pulled_by_nodes_alone(pattern))
         } else {
             Verdict::Cache
         }
     }
+}
+
+/// What there is to know and to do, within the 200 characters that a pod's author gets to read.
+fn pulled_by_nodes_alone(pattern: &str) -> String {
+    [
+        "nodes pull it with credentials of their own; to have it cached, give its pods a pull secret and take ",
+        pattern,
+        " out of controllers.webhook.nodeRegistries",
+    ]
+    .concat()
 }
 
 impl Settings for Rules {
@@ -120,5 +138,23 @@ mod tests {
         let ignored = Verdict::ignore(format!("images in {registry} are left alone"));
         let expected = if named { ignored } else { Verdict::Cache };
         assert_eq!(verdict(PullPolicy::Always, registry, settings), expected);
+    }
+
+    #[rstest]
+    #[case("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Some("*.dkr.ecr.*.amazonaws.com"))]
+    #[case("mine.azurecr.io", Some("*.azurecr.io"))]
+    #[case("azurecr.io", None)]
+    #[case("docker.io", None)]
+    fn what_nodes_pull_with_their_own_credentials_is_left_alone(#[case] registry: &str, #[case] by: Option<&str>) {
+        let settings = r#"{"nodeRegistries": ["*.dkr.ecr.*.amazonaws.com", "*.azurecr.io"]}"#;
+        let expected = by.map_or(Verdict::Cache, |pattern| Verdict::ignore(pulled_by_nodes_alone(pattern)));
+        assert_eq!(verdict(PullPolicy::Always, registry, settings), expected);
+        assert_eq!(verdict(PullPolicy::Always, registry, r#"{"nodeRegistries": []}"#), Verdict::Cache);
+    }
+
+    /// A host cuts what is longer, and the end is what to do.
+    #[test]
+    fn the_reason_is_short_enough_to_be_read_whole() {
+        assert!(pulled_by_nodes_alone("*.dkr-ecr.*.on.amazonwebservices.com.cn").len() <= 200);
     }
 }

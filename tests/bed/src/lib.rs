@@ -53,7 +53,7 @@ pub use network::{IpVersion, Namespace, Network};
 pub use node::{Node, Pull};
 pub use node_traffic::NodeTraffic;
 pub use objects::{Objects, image_of, pod};
-pub use operator::{GONE_REGISTRY, NAMESPACE, POLICY_PULL_SECRET, PRIVATE_REGISTRY, REGISTRIES};
+pub use operator::{ECR_REGISTRY, GONE_REGISTRY, NAMESPACE, POLICY_PULL_SECRET, PRIVATE_REGISTRY, REGISTRIES};
 pub use part::Part;
 pub use pod_monitor::Discovery;
 pub use private_registry::PrivateRegistry;

@@ -27,9 +27,12 @@ pub(crate) const WEBHOOK_USER: &str = "cache-registry-webhook";
 /// The one Secret that the webhook may read: what policies in registries are pulled with.
 pub const POLICY_PULL_SECRET: &str = "policy-pull-secret";
 
-/// The registries that the upstream stands in for. Two of them need no file to be valid in references, and the third
-/// shows that a port survives the way.
-pub const REGISTRIES: [&str; 3] = ["docker.io", "quay.io", "reg.example:5000"];
+/// The registries that the upstream stands in for. Two of them need no file to be valid in references, the third shows
+/// that a port survives the way, and from the fourth nodes of a cloud pull with credentials of their own.
+pub const REGISTRIES: [&str; 4] = ["docker.io", "quay.io", "reg.example:5000", ECR_REGISTRY];
+
+/// A registry of ECR, as a cluster of EKS has it.
+pub const ECR_REGISTRY: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 /// A registry that is configured and is not there: connections are refused.
 pub const GONE_REGISTRY: &str = "gone.example";

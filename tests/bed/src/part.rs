@@ -76,6 +76,12 @@ impl Part {
         self
     }
 
+    /// Gives it this variable from its next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
     /// What it is called, in words and as the name of its log.
     pub fn name(&self) -> &str {
         &self.name

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use cache_registry_core::{
     ContainerFacts, ContainerKind, Decision, NodeAddress, PodFacts, PullPolicy, Reference, Verdict,
 };
+use cache_registry_policy::built_in::ReleaseSettings;
 use cache_registry_webhook::Decide;
 
 /// The rules of the built-in policies, compiled into this program: what the policies would cost without WebAssembly.
@@ -13,9 +14,12 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    pub(crate) fn new(node_address: NodeAddress, own_registry: &str) -> Self {
+    /// The rules with the settings that the policies have where nobody says another.
+    pub(crate) fn new(node_address: NodeAddress, own_registry: &str) -> Result<Self, String> {
         let own = vec![own_registry.to_owned()];
-        Self { rules: default_filter::Rules::new(node_address.authority().to_owned(), own), node_address }
+        let settings = ReleaseSettings::default().with("default-filter", "");
+        let rules = default_filter::Rules::new(node_address.authority().to_owned(), own).with_settings(&settings)?;
+        Ok(Self { rules, node_address })
     }
 
     fn verdict(&self, container: &ContainerFacts) -> Verdict {

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use cache_registry_core::NodeAddress;
 use cache_registry_policy::{Engine, HostFacts, Limits, Member, Observer, Policies, PolicySet, built_in};
 use cache_registry_runtime::Shutdown;
@@ -76,11 +76,12 @@ impl Serve {
         let server = webhook::Server::bind(config, metrics.clone()).await?;
         let router = match self.decide {
             Who::Native => {
-                let decide = Native::new(node_address.clone(), OWN_REGISTRY);
+                let decide = Native::new(node_address.clone(), OWN_REGISTRY).map_err(Error::msg)?;
                 webhook::router(Arc::new(decide), node_address, metrics)
             }
             Who::NativeOnBlockingThread => {
-                let decide = OnBlockingThread::new(Native::new(node_address.clone(), OWN_REGISTRY));
+                let native = Native::new(node_address.clone(), OWN_REGISTRY).map_err(Error::msg)?;
+                let decide = OnBlockingThread::new(native);
                 webhook::router(Arc::new(decide), node_address, metrics)
             }
             Who::Wasm => {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use cache_registry_api::CachedImageStatus;
-use cache_registry_bed::{Bed, CacheKind, Options, until};
+use cache_registry_bed::{Bed, CacheKind, ECR_REGISTRY, Options, image_of, until};
 use cache_registry_e2e::{Published, publish, run, tests};
 use cache_registry_upstream::{Access, Matching};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::PostParams;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 /// Who may read upstream.
@@ -32,9 +32,11 @@ fn main() -> Result<ExitCode> {
             what_everybody_may_pull_needs_no_controllers,
             controllers_that_come_later_are_in_time,
             a_wrong_secret_is_told_and_works_when_it_is_put_right,
+            who_names_no_secret_is_told_what_to_do,
             of_the_pods_of_two_namespaces_one_secret_is_enough,
             the_pull_secret_of_a_service_account_counts,
             a_registry_that_takes_passwords_alone_is_pulled_from_when_the_copy_is_made,
+            passwords_of_ecr_that_are_renewed_keep_its_images_cached,
             nothing_of_a_secret_is_told_to_anybody,
         ],
     )
@@ -119,6 +121,28 @@ async fn a_wrong_secret_is_told_and_works_when_it_is_put_right(bed: &mut Bed) ->
     Ok(())
 }
 
+/// Of a registry that nobody said nodes have credentials for.
+async fn who_names_no_secret_is_told_what_to_do(bed: &mut Bed) -> Result<()> {
+    let published = private(bed, "unknown", &tokens()).await?;
+    pod(bed, "default", "unknown", None).await?;
+    let todo = "controllers.webhook.nodeRegistries";
+    // What the kubelet puts into the pod's Events.
+    let told = refused_pull(bed, &published).await?;
+    ensure!(told.contains("no pod that uses it names a pull secret"), "{told}");
+    ensure!(told.contains("Give its pods a pull secret") && told.contains(todo), "{told}");
+
+    let image = bed.objects().not_cached(&published.source, "Unauthorized").await?;
+    let message = &image.status.as_ref().and_then(CachedImageStatus::ready).context("no condition")?.message;
+    ensure!(message.contains("Give its pods a pull secret") && message.contains(todo), "{message}");
+    // Its Event says the same.
+    until("an Event of it", LONGEST_RECOVERY, async || {
+        let described = bed.kubectl(&["describe", "cachedimage", &image.name_any()]).await?;
+        let events = described.split_once("Events:").map(|(_, events)| events).unwrap_or_default();
+        Ok(events.contains(todo).then_some(()))
+    })
+    .await
+}
+
 async fn of_the_pods_of_two_namespaces_one_secret_is_enough(bed: &mut Bed) -> Result<()> {
     let published = private(bed, "shared", &tokens()).await?;
     for namespace in ["team-a", "team-b"] {
@@ -172,6 +196,36 @@ async fn a_registry_that_takes_passwords_alone_is_pulled_from_when_the_copy_is_m
     Ok(())
 }
 
+/// In a cluster whose list of registries of nodes is empty. A password runs out, and something writes a new one.
+async fn passwords_of_ecr_that_are_renewed_keep_its_images_cached(bed: &mut Bed) -> Result<()> {
+    bed.webhook.kill().await?;
+    bed.webhook.set("CACHE_REGISTRY_NODE_REGISTRIES", "");
+    bed.webhook.start().await?;
+    let access = Access::Password { username: USER.to_owned(), password: PASSWORD.to_owned() };
+    let published = private(bed, "ecr", &access).await?;
+    let published = Published { source: format!("{ECR_REGISTRY}/{}:1.0", published.repository), ..published };
+    secret_for(bed, ECR_REGISTRY, "default", "ecr", WRONG).await?;
+    let wanted = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "ecr" },
+        "spec": {
+            "imagePullSecrets": [{ "name": "ecr" }],
+            "containers": [{ "name": "main", "image": published.source }],
+        },
+    });
+    let stored = bed.objects().create(wanted).await?;
+    assert_eq!(image_of(&stored, "main")?, published.on_nodes()?);
+    let message = refusal(bed, &published).await?;
+    ensure!(message.contains("default/ecr"), "{message}");
+
+    secret_for(bed, ECR_REGISTRY, "default", "ecr", PASSWORD).await?;
+    bed.objects().cached_within(&published.source, LONGEST_RECOVERY).await?;
+    bed.a.pull(&published.on_nodes()?, 1).await?;
+    // It has run out again, and another node pulls for the first time.
+    secret_for(bed, ECR_REGISTRY, "default", "ecr", WRONG).await?;
+    bed.b.pull(&published.on_nodes()?, 1).await?;
+    Ok(())
+}
+
 /// Last, when all the others have said what they had to say.
 async fn nothing_of_a_secret_is_told_to_anybody(bed: &mut Bed) -> Result<()> {
     let proxies = bed.mount_registry_credentials().await?;
@@ -214,7 +268,11 @@ async fn private(bed: &Bed, name: &str, access: &Access) -> Result<Published> {
 
 /// A pull secret for Docker Hub, made or changed.
 async fn secret(bed: &Bed, namespace: &str, name: &str, password: &str) -> Result<()> {
-    let config = json!({ "auths": { "https://index.docker.io/v1/": { "username": USER, "password": password } } });
+    secret_for(bed, "https://index.docker.io/v1/", namespace, name, password).await
+}
+
+async fn secret_for(bed: &Bed, registry: &str, namespace: &str, name: &str, password: &str) -> Result<()> {
+    let config = json!({ "auths": { registry: { "username": USER, "password": password } } });
     bed.kubectl(&["delete", "secret", name, "--namespace", namespace, "--ignore-not-found"]).await?;
     let literal = format!("--from-literal=.dockerconfigjson={config}");
     let of_type = "--type=kubernetes.io/dockerconfigjson";

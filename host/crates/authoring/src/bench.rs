@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cache_registry_core::{ContainerFacts, Decision, PodFacts, Verdict};
-use cache_registry_policy::{Engine, Policy, Usage, built_in};
+use cache_registry_policy::built_in::{self, ReleaseSettings};
+use cache_registry_policy::{Engine, Policy, Usage};
 use cache_registry_webhook::Decide;
 use clap::Args;
 use tracing::subscriber::{NoSubscriber, with_default};
@@ -70,7 +71,7 @@ impl Bench {
         let compiled_in = began.elapsed();
         let mut measured = vec![Measured::new(file.load(&engine, &component, &file.name)?, compiled_in)];
         for name in built_in::NAMES {
-            measured.push(Measured::built_in(&engine, name)?);
+            measured.push(Measured::built_in(&engine, name, &self.host.release_settings())?);
         }
 
         writeln!(notes, "measuring for {:?}", self.time)?;
@@ -128,12 +129,12 @@ impl Measured {
         Self { policy, compiled_in, starts: Vec::new(), requests: Vec::new(), memory: 0 }
     }
 
-    fn built_in(engine: &Engine, name: &str) -> Result<Self, Failure> {
+    fn built_in(engine: &Engine, name: &str, release: &ReleaseSettings) -> Result<Self, Failure> {
         let wasm = built_in::wasm(name).unwrap_or_default();
         let began = Instant::now();
         let component = engine.compile(wasm).map_err(Failure::refused)?;
         let compiled_in = began.elapsed();
-        Ok(Self::new(engine.load(name, &component, "").map_err(Failure::refused)?, compiled_in))
+        Ok(Self::new(engine.load(name, &component, &release.with(name, "")).map_err(Failure::refused)?, compiled_in))
     }
 
     fn takes(&mut self, Usage { start, request, memory }: Usage) {

@@ -71,7 +71,8 @@ impl Run {
             }
             members.push(Arc::new(file.load(engine, &file.compile(engine)?, &name)?).into());
         }
-        members.extend(built_in::load(engine).map_err(Failure::refused)?.map(Member::from));
+        let built_in = built_in::load_for(engine, &self.host.release_settings()).map_err(Failure::refused)?;
+        members.extend(built_in.map(Member::from));
         let observer = Observer::from(Metrics::register(&mut Registry::default()));
         Ok(Policies::new(PolicySet::new(engine.clone(), members, observer).map_err(Failure::bad_input)?))
     }

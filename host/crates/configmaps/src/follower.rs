@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use crate::mock_registry::MockRegistry;
     use crate::tests::engine;
-    use cache_registry_policy::built_in::{DEFAULT_FILTER, DEFAULT_REWRITE};
+    use cache_registry_policy::built_in::{DEFAULT_FILTER, DEFAULT_REWRITE, ReleaseSettings};
     use serde_json::{Value, json};
     use tokio::time::Instant;
 
@@ -210,7 +210,7 @@ mod tests {
             let follower = Follower {
                 configmap: "mine".to_owned(),
                 number: 7,
-                loader: Loader::new(engine()),
+                loader: Loader::new(engine(), ReleaseSettings::default()),
                 registry: Arc::clone(&registry),
                 interval: INTERVAL,
                 reports,

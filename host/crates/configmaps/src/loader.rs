@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cache_registry_policy::{Component, Engine, Policy, built_in};
+use cache_registry_policy::built_in::{self, ReleaseSettings};
+use cache_registry_policy::{Component, Engine, Policy};
 use tokio::sync::Semaphore;
 use tokio::task;
 
@@ -11,6 +12,7 @@ use crate::{Refusal, decompress};
 #[derive(Debug, Clone)]
 pub(crate) struct Loader {
     engine: Engine,
+    release: ReleaseSettings,
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
@@ -35,9 +37,9 @@ const SMALL_AT_ONCE: usize = 16;
 const LARGE_AT_ONCE: usize = 2;
 
 impl Loader {
-    pub(crate) fn new(engine: Engine) -> Self {
+    pub(crate) fn new(engine: Engine, release: ReleaseSettings) -> Self {
         let turns = |count| Arc::new(Semaphore::new(count));
-        Self { engine, small: turns(SMALL_AT_ONCE), large: turns(LARGE_AT_ONCE) }
+        Self { engine, release, small: turns(SMALL_AT_ONCE), large: turns(LARGE_AT_ONCE) }
     }
 
     /// Makes a policy. Dropped before it is its turn, it does nothing.
@@ -50,7 +52,11 @@ impl Loader {
             // There is nothing to compile.
             Code::BuiltIn(_) | Code::Component(_) => None,
         };
-        let (engine, name, settings) = (self.engine.clone(), name.to_owned(), settings.to_owned());
+        let settings = match &code {
+            Code::BuiltIn(name) => self.release.with(name, settings),
+            Code::Bytes(_) | Code::Component(_) => settings.to_owned(),
+        };
+        let (engine, name) = (self.engine.clone(), name.to_owned());
         off_the_request_path(move || {
             // Until it is done, which may be after whoever asked for it has lost interest.
             let _turn = turn;

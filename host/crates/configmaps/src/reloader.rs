@@ -77,7 +77,7 @@ impl<R: PolicyRegistry> Reloader<R> {
         let (reports, received) = mpsc::channel(REPORTS);
         let mut roster = Roster::new(&set.built_in);
         let reloader = Self {
-            loader: Loader::new(set.engine.clone()),
+            loader: Loader::new(set.engine.clone(), set.release.clone()),
             set,
             registry: Arc::new(registry),
             image_interval,

@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::plan::Failure;
-use crate::pull_secrets::PullSecrets;
+use crate::pull_secrets::{ADVICE, PullSecrets};
 pub(crate) use pods::Pods;
 use proxies::Proxies;
 
@@ -135,7 +135,10 @@ impl PullTokens {
     async fn token(&self, wanted: &Wanted) -> Result<PullToken, Refusal> {
         let used = self.0.pods.using(&wanted.registry, &wanted.repository).await?;
         if used.secrets.is_empty() {
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "no pod that uses it names a pull secret"));
+            // The proxy goes on with a sentence of its own.
+            let advice = ADVICE.trim_end_matches('.');
+            let message = format!("no pod that uses it names a pull secret. {advice}");
+            return Err(Refusal::new(StatusCode::NOT_FOUND, message));
         }
         let reference = used.source.manifest_reference();
         let handed_on = self.0.secrets.each(&used.source, &used.secrets, |credentials| async {

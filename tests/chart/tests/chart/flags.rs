@@ -128,6 +128,22 @@ fn no_variable_of_a_service_is_that_of_a_flag() {
     }
 }
 
+/// What the chart shows as its default is what the binary has where nothing is said, as to `cache-registry policy run`.
+#[test]
+fn registries_of_nodes_are_the_same_by_default() {
+    let argument = |values| render(values).unwrap().pod("webhook").argument("--node-registries").map(ToOwned::to_owned);
+    let default = argument("").unwrap();
+    assert!(default.starts_with("*.dkr.ecr.*.amazonaws.com,"), "{default}");
+    let help = help_after(&["webhook".to_owned()]).unwrap();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains(&format!("[default: {}]", default.replace(',', " "))), "{default}: {help}");
+
+    assert_eq!(argument("controllers: { webhook: { nodeRegistries: [] } }").as_deref(), Some(""));
+    assert_eq!(argument("controllers: { webhook: { nodeRegistries: [gcr.io/a, '*.b'] } }").unwrap(), "gcr.io/a,*.b");
+    // Values of a release from before it was one.
+    assert_eq!(argument("controllers: { webhook: { nodeRegistries: } }"), None);
+}
+
 #[test]
 fn roles_agree_on_the_node_address_and_the_registry() {
     let release = render("proxy: { hostPort: 5001 }").unwrap();

@@ -117,6 +117,7 @@ controllers: &role
   webhook:
     affinity: { nodeAffinity: {} }
     ignoredNamespaces: [monitoring]
+    nodeRegistries: ['*.dkr.ecr.*.amazonaws.com', 'reg.example:5000/team']
     objectSelector: { matchExpressions: [{ key: cache, operator: In, values: [a, b] }] }
 proxy:
   registryHost: '[fd00::10]'
@@ -137,7 +138,7 @@ crds: { install: false }
 networkPolicy: { enabled: false }
 listenAddress: 0.0.0.0
 log: { format: text, filter: debug }
-controllers: { replicas: 1, podDisruptionBudget: { enabled: false }, webhook: { replicas: 1, podDisruptionBudget: { enabled: false } } }
+controllers: { replicas: 1, podDisruptionBudget: { enabled: false }, webhook: { replicas: 1, nodeRegistries: [], podDisruptionBudget: { enabled: false } } }
 ";
 
 /// What is left of a key when the lines below it are turned into comments.
@@ -147,7 +148,7 @@ commonLabels:
 registries:
 networkPolicy: { metricsFrom: , nodes: }
 policies: { pullSecrets: }
-controllers: { affinity: , tolerations: , env: , podAnnotations: , webhook: { ignoredNamespaces: , annotations: , objectSelector: { matchExpressions: } } }
+controllers: { affinity: , tolerations: , env: , podAnnotations: , webhook: { ignoredNamespaces: , nodeRegistries: , annotations: , objectSelector: { matchExpressions: } } }
 proxy: { tolerations: , nodeSelector: , affinity: }
 registry: { persistance: , env: }
 ";

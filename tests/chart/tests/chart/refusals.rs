@@ -39,6 +39,16 @@ const GARBAGE: &str =
 #[case("policies: { time: '50' }", "policies.time: \"50\" is not a whole number and a unit")]
 #[case("policies: { memory: 32MB }", "policies.memory: \"32MB\" is not a number of bytes")]
 #[case("networkPolicy: { nodes: [10.0.0.1] }", "networkPolicy.nodes: \"10.0.0.1\" is not a CIDR")]
+#[case(
+    "controllers: { webhook: { nodeRegistries: [gcr.io, 'https://gcr.io'] } }",
+    "controllers.webhook.nodeRegistries: \"https://gcr.io\" is not a registry as a kubelet's matchImages has them"
+)]
+#[case("controllers: { webhook: { nodeRegistries: ['gcr.io/*'] } }", "nodeRegistries: \"gcr.io/*\" is not a registry")]
+#[case(
+    "controllers: { webhook: { nodeRegistries: ['a.example,b.example'] } }",
+    "\"a.example,b.example\" is not a registry"
+)]
+#[case("controllers: { webhook: { nodeRegistries: gcr.io } }", "at '/controllers/webhook/nodeRegistries': got string")]
 #[case("registries: { docker.io: { endpoint: mirror } }", "registries.docker.io: \"mirror\" is not a URL")]
 #[case("registries: { docker.io: { insecure: true } }", "at '/registries/docker.io': additional properties 'insecure'")]
 #[case("registries: { 'https://docker.io': {} }", "is not the host of a registry")]

@@ -340,3 +340,45 @@ async fn an_opted_out_pod_is_said_to_be_left_alone() {
       no patch
     "#);
 }
+
+/// A pod of an image that nodes of EKS pull with credentials of their own.
+const OF_ECR: &str = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web
+spec:
+  containers:
+  - name: web
+    image: 123456789012.dkr.ecr.eu-west-1.amazonaws.com/web:1.27
+";
+
+/// Who decides, and what the node pulls.
+async fn decided(desk: &Desk, line: &str) -> (String, String) {
+    let report = report(desk, line).await;
+    let container = &report["pods"][0]["containers"][0];
+    let text = |key: &str| container[key].as_str().unwrap().to_owned();
+    (text("policy"), text("image"))
+}
+
+#[tokio::test]
+async fn what_nodes_pull_by_themselves_is_left_alone_unless_somebody_says_otherwise() {
+    let image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/web:1.27";
+    let (left_alone, rewritten) = (image.to_owned(), format!("localhost:7439/{image}"));
+    let desk = Desk::with_policy(filter_answering(&Answer::Cache));
+    desk.write("pods.yaml", OF_ECR);
+    let by_filter = ("default-filter".to_owned(), left_alone.clone());
+    let by_rewrite = ("default-rewrite".to_owned(), rewritten);
+    assert_eq!(decided(&desk, "-f @pods.yaml").await, by_filter);
+    assert_eq!(decided(&desk, "-f @pods.yaml --node-registries=*.dkr.ecr.*.amazonaws.com").await, by_filter);
+    assert_eq!(decided(&desk, "-f @pods.yaml --node-registries=*.azurecr.io,gcr.io").await, by_rewrite);
+    assert_eq!(decided(&desk, "-f @pods.yaml --node-registries=").await, by_rewrite);
+    assert_eq!(decided(&desk, "@mine.wasm -f @pods.yaml").await, by_rewrite);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_none_is_refused_in_words() {
+    let desk = desk(POD);
+    let error = desk.policy("run -f @pods.yaml --node-registries=https://gcr.io").await.with(2);
+    assert!(error.contains("\"https://gcr.io\" is not a registry as a kubelet's matchImages"), "{error}");
+}

@@ -4,7 +4,7 @@ use crate::mock_registry::MockRegistry;
 use crate::tests::engine;
 use base64::Engine as _;
 use cache_registry_policy::Policies;
-use cache_registry_policy::built_in::DEFAULT_FILTER;
+use cache_registry_policy::built_in::{DEFAULT_FILTER, ReleaseSettings};
 use cache_registry_runtime::Readiness;
 use http_body_util::BodyExt as _;
 use kube::core::error_boundary::InvalidObject;
@@ -28,7 +28,7 @@ struct Bench {
 impl Bench {
     fn start(registry: MockRegistry) -> Self {
         let mut metrics = Registry::default();
-        let set = ReloadableSet::built_in(engine(), &mut metrics).unwrap();
+        let set = ReloadableSet::built_in(engine(), ReleaseSettings::default(), &mut metrics).unwrap();
         let (policies, status, readiness) = (set.policies(), set.status(), Readiness::new());
         let (announcer, notices) = Announcer::unwritten();
         let announcements = Announcements::new(announcer, "cache", Some("webhook-0".to_owned()));

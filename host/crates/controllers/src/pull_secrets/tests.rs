@@ -161,6 +161,24 @@ async fn what_was_tried_is_told_and_nothing_of_what_is_in_it(#[case] secret: Res
     }
 }
 
+/// Where something was shown and refused, or nobody says that it is a matter of credentials, it would be wrong advice.
+#[rstest]
+#[case::none(&[], Reason::Unauthorized, true)]
+#[case::of_others(&[("a", Ok(docker("other.example", "one")))], Reason::Unauthorized, true)]
+#[case::not_there(&[("a", Err(404))], Reason::Unauthorized, true)]
+#[case::refused(&[("a", Ok(docker("reg.example", "wrong")))], Reason::Unauthorized, false)]
+#[case::not_found(&[], Reason::NotFound, false)]
+#[tokio::test]
+async fn who_has_shown_nothing_is_told_what_to_do(
+    #[case] secrets: &[(&str, Result<Value, u16>)],
+    #[case] reason: Reason,
+    #[case] told: bool,
+) {
+    let (_, outcome) = tried(secrets, Some("good"), |_| reason).await;
+    let message = outcome.unwrap_err().message;
+    assert_eq!(message.contains("name it in controllers.webhook.nodeRegistries"), told, "{message}");
+}
+
 #[tokio::test]
 async fn where_nothing_is_to_be_read_nothing_is() {
     let (client, _api) = MockApi::new();

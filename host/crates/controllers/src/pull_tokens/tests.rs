@@ -158,7 +158,10 @@ async fn why_there_is_no_token_is_told_without_names_and_secrets(
 async fn a_pod_without_a_pull_secret_brings_no_token() {
     let world = World::start(credentials()).await;
     world.lists(&[pod("app:1", None)]);
-    assert_eq!(world.refused("app").await, (404, "no pod that uses it names a pull secret".to_owned()));
+    let (status, message) = world.refused("app").await;
+    assert_eq!(status, 404);
+    assert!(message.starts_with("no pod that uses it names a pull secret. Give its pods"), "{message}");
+    assert!(message.contains("name it in controllers.webhook.nodeRegistries"), "{message}");
     assert_eq!(world.upstream.traffic().requests.len(), 0);
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cache_registry_core::{ContainerFacts, ContainerKind, Decision, NodeAddress, PodFacts, PullPolicy, Verdict};
-use cache_registry_policy::{Engine, HostFacts, Member, PolicySet, built_in};
+use cache_registry_policy::built_in::{self, ReleaseSettings};
+use cache_registry_policy::{Engine, HostFacts, Member, PolicySet};
 use rstest::rstest;
 
 use crate::{LIMITS, cached, container, decide, engine, ignored, load, nobody};
@@ -26,6 +27,8 @@ fn natively(container: &ContainerFacts) -> Verdict {
         node.authority().to_owned(),
         own_registries().iter().map(|host| host.to_ascii_lowercase()).collect(),
     );
+    let settings = ReleaseSettings::default().with("default-filter", "");
+    let rules = rules.with_settings(&settings).unwrap();
     let image = &container.image;
     let image = default_filter::Image {
         registry: image.registry().to_owned(),
@@ -75,6 +78,15 @@ fn natively(container: &ContainerFacts) -> Verdict {
     Some("registry.svc:5000 is the cache's own registry")
 )]
 #[case::port_of_another("registry.svc:5001/a:1", PullPolicy::Always, None)]
+#[case::of_nodes(
+    "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:1",
+    PullPolicy::Always,
+    Some(
+        "nodes pull it with credentials of their own; to have it cached, give its pods a pull secret and take \
+         *.dkr.ecr.*.amazonaws.com out of controllers.webhook.nodeRegistries"
+    )
+)]
+#[case::like_one_of_nodes("mine.azurecr.io.example/a:1", PullPolicy::Always, None)]
 #[tokio::test]
 async fn components_decide_as_the_native_functions_do(
     #[case] image: &str,
@@ -119,9 +131,72 @@ async fn registries_in_the_settings_are_left_alone() {
     assert_eq!(decide(&set, &["reg.internal:5000/a:1", "reg.internal/a:1"]).await, [named, cached("reg.internal/a:1")]);
 }
 
+/// One image of each: by account, region and project, as its cloud names them.
+#[rstest]
+#[case("123456789012.dkr.ecr.eu-west-1.amazonaws.com")]
+#[case("123456789012.dkr-ecr.eu-west-1.on.aws")]
+#[case("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn")]
+#[case("123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn")]
+#[case("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com")]
+#[case("123456789012.dkr-ecr-fips.us-east-1.on.aws")]
+#[case("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov")]
+#[case("123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov")]
+#[case("123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk")]
+#[case("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov")]
+#[case("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu")]
+#[case("gcr.io")]
+#[case("eu.gcr.io")]
+#[case("europe-west1-docker.pkg.dev")]
+#[case("container.cloud.google.com")]
+#[case("mine.azurecr.io")]
+#[case("mine.azurecr.cn")]
+#[case("mine.azurecr.de")]
+#[case("mine.azurecr.us")]
+#[tokio::test]
+async fn what_kubelets_of_clouds_have_credentials_for_is_left_alone(#[case] registry: &str) {
+    let verdicts = decide(&set(), &[&format!("{registry}/project/app:1")]).await;
+    let Decision::LeftAlone { reason } = &verdicts[0].decision else { panic!("{verdicts:?}") };
+    assert!(reason.starts_with("nodes pull it with credentials of their own"), "{reason}");
+}
+
+#[rstest]
+#[case("docker.io/library/nginx:1")]
+#[case("ghcr.io/a/b:1")]
+#[case("quay.io/a/b:1")]
+#[case("registry.k8s.io/pause:3")]
+#[case("public.ecr.aws/a/b:1")]
+#[case("mcr.microsoft.com/a:1")]
+#[tokio::test]
+async fn what_everybody_may_pull_is_cached(#[case] image: &str) {
+    assert_eq!(decide(&set(), &[image]).await, [cached(image)]);
+}
+
+#[tokio::test]
+async fn a_release_says_from_where_nodes_pull_by_themselves() {
+    let engine = engine();
+    let release = ReleaseSettings { node_registries: vec!["reg.example/private".to_owned()] };
+    let members = built_in::load_for(&engine, &release).unwrap().map(Member::from);
+    let set = PolicySet::new(engine, members.into(), nobody()).unwrap();
+    let verdicts = decide(&set, &["reg.example/private/a:1", "reg.example/public/a:1", "mine.azurecr.io/a:1"]).await;
+    assert!(matches!(verdicts[0].decision, Decision::LeftAlone { .. }), "{verdicts:?}");
+    assert_eq!(verdicts[1..], ["reg.example/public/a:1", "mine.azurecr.io/a:1"].map(cached));
+}
+
+#[test]
+fn a_release_that_names_none_is_refused_in_words() {
+    let release = ReleaseSettings { node_registries: vec!["https://gcr.io".to_owned()] };
+    let error = built_in::load_for(&engine(), &release).unwrap_err().to_string();
+    assert!(error.contains("\"https://gcr.io\" is not a registry as a kubelet's matchImages"), "{error}");
+}
+
 #[rstest]
 #[case("default-filter", r#"{"registries":["http://reg.internal"]}"#, "\"http://reg.internal\" is not a registry host")]
-#[case("default-filter", r#"{"registry":["reg.internal"]}"#, "the one setting is a list of registry hosts")]
+#[case("default-filter", r#"{"registry":["reg.internal"]}"#, "the settings are lists of registries")]
+#[case(
+    "default-filter",
+    r#"{"nodeRegistries":["*.azurecr.io/*"]}"#,
+    "\"*.azurecr.io/*\" is not a registry as a kubelet's"
+)]
 #[case("default-rewrite", r#"{"mirror":"reg.internal"}"#, "this policy has no settings")]
 fn wrong_settings_are_refused_in_words(#[case] name: &str, #[case] settings: &str, #[case] words: &str) {
     let error = load(&engine(), name, built_in::wasm(name).unwrap(), settings).unwrap_err();
