@@ -135,6 +135,8 @@ impl Bed {
             }
             anyhow::Ok((plane, webhook, controllers))
         };
+        // Boxed: its state is most of that of this function.
+        let control_plane = Box::pin(control_plane);
         let others = async {
             upstream.part.start().await?;
             tokio::try_join!(a.containerd.start(), a.proxy.start(), b.containerd.start(), b.proxy.start())

@@ -77,7 +77,7 @@ impl Copier for RegistryCopier {
         let copying = async {
             let copied = self.copied(source, secrets).await;
             match &copied {
-                Ok(copied) => note("cache_registry.bytes_uploaded", copied.bytes_uploaded),
+                Ok(copied) => note("cache_registry.bytes_uploaded", &copied.bytes_uploaded),
                 Err(failure) => note("cache_registry.failure", failure.reason.as_str()),
             }
             copied

@@ -85,7 +85,7 @@ pub fn hand_on(headers: &mut HeaderMap) {
 }
 
 /// Tells something of the current span, in traces alone.
-pub fn note(key: &'static str, value: impl ToString) {
+pub fn note(key: &'static str, value: &(impl ToString + ?Sized)) {
     let span = Span::current();
     if !span.is_disabled() {
         span.set_attribute(key, value.to_string());
