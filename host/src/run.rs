@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::{self, Write as _};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,12 +23,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     // Fails only when a provider is installed already, and then there is one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match args.command {
-        Command::Webhook(args) => told(&args.admin.telemetry.clone(), "webhook", Ratio::FEW, webhook(args)).await,
-        Command::Controllers(args) => {
-            told(&args.admin.telemetry.clone(), "controllers", Ratio::ALL, controllers(args)).await
+        // Boxed: the state of a role is tens of kilobytes, which every other role's future would have.
+        Command::Webhook(args) => {
+            told(&args.admin.telemetry.clone(), "webhook", Ratio::FEW, Box::pin(webhook(args))).await
         }
-        Command::Proxy(args) => told(&args.admin.telemetry.clone(), "proxy", Ratio::FEW, proxy(args)).await,
-        Command::Gc(args) => told(&args.telemetry.clone(), "gc", Ratio::ALL, gc(args)).await,
+        Command::Controllers(args) => {
+            told(&args.admin.telemetry.clone(), "controllers", Ratio::ALL, Box::pin(controllers(args))).await
+        }
+        Command::Proxy(args) => told(&args.admin.telemetry.clone(), "proxy", Ratio::FEW, Box::pin(proxy(args))).await,
+        Command::Gc(args) => told(&args.telemetry.clone(), "gc", Ratio::ALL, Box::pin(gc(args))).await,
         Command::Volume(command) => volume(command),
         Command::Policy(command) => policy(command).await,
         Command::Status(args) => status(args).await,
@@ -40,11 +44,10 @@ async fn told(
     args: &args::Telemetry,
     role: &'static str,
     ratio: Ratio,
-    work: impl Future<Output = anyhow::Result<()>>,
+    work: Pin<Box<impl Future<Output = anyhow::Result<()>>>>,
 ) -> anyhow::Result<()> {
     let telemetry = telemetry::init(args.log_format, args.traces(role, ratio).as_ref())?;
-    // Boxed: the state of a role is tens of kilobytes, which every other role's future would have.
-    let done = Box::pin(work).await;
+    let done = work.await;
     telemetry.end().await;
     done
 }
@@ -134,7 +137,8 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         readiness,
         controllers_metrics,
     );
-    Ok(running.await?)
+    // Boxed: its state is most of the role's.
+    Ok(Box::pin(running).await?)
 }
 
 async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
@@ -169,7 +173,8 @@ async fn gc(args: args::Gc) -> anyhow::Result<()> {
         job: args.job,
         deadline: args.deadline,
     };
-    cache_registry_controllers::collect(client, config, shutdown).await?;
+    // Boxed, as the controllers are above.
+    Box::pin(cache_registry_controllers::collect(client, config, shutdown)).await?;
     Ok(())
 }
 
