@@ -1,5 +1,7 @@
 #![allow(clippy::doc_markdown, reason = "these comments are what --help prints, where backticks are noise")]
 
+mod telemetry;
+
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,10 +9,11 @@ use std::time::Duration;
 
 use cache_registry_authoring::{PolicyHost, time};
 use cache_registry_core::{NodeAddress, PlatformChoice, parse_bytes, parse_duration};
-use cache_registry_runtime::LogFormat;
 use cache_registry_status::Output;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use url::Url;
+
+pub(crate) use telemetry::Telemetry;
 
 /// Keeps a Kubernetes cluster starting pods when the upstream registry can't.
 #[derive(Debug, Parser)]
@@ -157,9 +160,8 @@ pub(crate) struct Gc {
     /// For how long the Job may run: 30m, 2h; the registry is put back then
     #[arg(long, env = "CACHE_REGISTRY_DEADLINE", value_name = "TIME", default_value = "1h", value_parser = time)]
     pub(crate) deadline: Duration,
-    /// How logs are written to standard error; RUST_LOG chooses what
-    #[arg(long, env = "CACHE_REGISTRY_LOG_FORMAT", default_value = "text", value_parser = LogFormat::from_str)]
-    pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) telemetry: Telemetry,
 }
 
 #[derive(Debug, Subcommand)]
@@ -298,9 +300,8 @@ pub(crate) struct Admin {
     /// Address of /live, /ready and /metrics, plain HTTP
     #[arg(long, env = "CACHE_REGISTRY_ADMIN_LISTEN", default_value = "0.0.0.0:8080")]
     pub(crate) admin_listen: SocketAddr,
-    /// How logs are written to standard error; RUST_LOG chooses what
-    #[arg(long, env = "CACHE_REGISTRY_LOG_FORMAT", default_value = "text", value_parser = LogFormat::from_str)]
-    pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) telemetry: Telemetry,
 }
 
 /// The URL of a registry. What is not one must not wait for the first pull to show: there it would be a cache that never

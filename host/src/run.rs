@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::{self, Write as _};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +10,7 @@ use cache_registry_configmaps::ReloadableSet;
 use cache_registry_policy::{Engine, HostFacts};
 use cache_registry_proxy::{CacheCredentials, Proxy};
 use cache_registry_registry::{Connections, QuotaMetrics, Registries, Timeouts};
+use cache_registry_runtime::traces::{Ratio, hand_on};
 use cache_registry_runtime::{Admin, LogFormat, Readiness, Sharing, Shutdown, telemetry};
 use cache_registry_webhook::{Ground, Server};
 use prometheus_client::registry::Registry as Metrics;
@@ -21,16 +23,33 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     // Fails only when a provider is installed already, and then there is one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match args.command {
-        // Boxed, as the controllers are below.
-        Command::Webhook(args) => Box::pin(webhook(args)).await,
-        Command::Controllers(args) => controllers(args).await,
-        Command::Proxy(args) => proxy(args).await,
-        Command::Gc(args) => gc(args).await,
+        // Boxed: the state of a role is tens of kilobytes, which every other role's future would have.
+        Command::Webhook(args) => {
+            told(&args.admin.telemetry.clone(), "webhook", Ratio::FEW, Box::pin(webhook(args))).await
+        }
+        Command::Controllers(args) => {
+            told(&args.admin.telemetry.clone(), "controllers", Ratio::ALL, Box::pin(controllers(args))).await
+        }
+        Command::Proxy(args) => told(&args.admin.telemetry.clone(), "proxy", Ratio::FEW, Box::pin(proxy(args))).await,
+        Command::Gc(args) => told(&args.telemetry.clone(), "gc", Ratio::ALL, Box::pin(gc(args))).await,
         Command::Volume(command) => volume(command),
         Command::Policy(command) => policy(command).await,
         Command::Status(args) => status(args).await,
         Command::Crds => crds(),
     }
+}
+
+/// The work of a role, with its logs and traces. `ratio` of these are sent unless it is told how many.
+async fn told(
+    args: &args::Telemetry,
+    role: &'static str,
+    ratio: Ratio,
+    work: Pin<Box<impl Future<Output = anyhow::Result<()>>>>,
+) -> anyhow::Result<()> {
+    let telemetry = telemetry::init(args.log_format, args.traces(role, ratio).as_ref())?;
+    let done = work.await;
+    telemetry.end().await;
+    done
 }
 
 async fn policy(command: cache_registry_authoring::Command) -> anyhow::Result<()> {
@@ -39,7 +58,6 @@ async fn policy(command: cache_registry_authoring::Command) -> anyhow::Result<()
 }
 
 async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
-    telemetry::init(args.admin.log_format)?;
     let shutdown = Shutdown::on_signals()?;
     let readiness = Readiness::new();
     let mut metrics = Metrics::default();
@@ -77,12 +95,12 @@ async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
 }
 
 async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
-    telemetry::init(args.admin.log_format)?;
     let shutdown = Shutdown::on_signals()?;
     let readiness = Readiness::new();
     let mut metrics = Metrics::default();
 
     let connections = Connections::new(read_registries(&args.registries)?, Timeouts::default())?;
+    connections.set_cache_headers(hand_on);
     let client = api_server().await.context("finding out how to reach the API server")?;
     let config = cache_registry_controllers::Config {
         namespace: args.namespace,
@@ -110,7 +128,6 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
     metrics.register_collector(Box::new(QuotaMetrics(connections.clone())));
 
     serve_admin(&args.admin, Sharing::Alone, readiness.clone(), metrics, &shutdown, Router::new())?;
-    // Boxed: its state is tens of kilobytes, which every role's future would have.
     let running = cache_registry_controllers::run(
         client,
         config,
@@ -120,17 +137,18 @@ async fn controllers(args: args::Controllers) -> anyhow::Result<()> {
         readiness,
         controllers_metrics,
     );
+    // Boxed: its state is most of the role's.
     Ok(Box::pin(running).await?)
 }
 
 async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
-    telemetry::init(args.admin.log_format)?;
     let shutdown = Shutdown::on_signals()?;
     let mut metrics = Metrics::default();
 
     let mut config = cache_registry_proxy::Config::new(args.cache, args.node.node_address);
     config.pull_tokens = args.pull_tokens;
     let connections = Connections::new(read_registries(&args.registries)?, config.timeouts())?;
+    connections.set_cache_headers(hand_on);
     if let Some(file) = args.cache_credentials {
         tokio::spawn(CacheCredentials::open(file, connections.clone()).await.follow());
     }
@@ -146,7 +164,6 @@ async fn proxy(args: args::Proxy) -> anyhow::Result<()> {
 }
 
 async fn gc(args: args::Gc) -> anyhow::Result<()> {
-    telemetry::init(args.log_format)?;
     let shutdown = Shutdown::on_signals()?;
     let client = api_server().await.context("finding out how to reach the API server")?;
     let config = cache_registry_controllers::CollectionConfig {
@@ -163,7 +180,7 @@ async fn gc(args: args::Gc) -> anyhow::Result<()> {
 
 /// What the containers of a garbage collection's Job do beside the registry's own.
 fn volume(command: args::Volume) -> anyhow::Result<()> {
-    telemetry::init(LogFormat::Text)?;
+    let _logs_alone = telemetry::init(LogFormat::Text, None)?;
     match command {
         args::Volume::Measure { folder, report } => {
             let size = cache_registry_volume::measure(&folder)?;

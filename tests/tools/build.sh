@@ -23,7 +23,7 @@ set_by_link=(
 )
 ldflags="-s -w ${set_by_link[*]/#/-X }"
 
-key=$(cat build.sh {.,cert-manager,coredns,helm,oras,versitygw}/go.{mod,sum} {cert-manager,coredns}/main.go | sha256sum | cut -c1-12)
+key=$(cat build.sh {.,cert-manager,collector,coredns,helm,oras,versitygw}/go.{mod,sum} {cert-manager,collector,coredns}/main.go | sha256sum | cut -c1-12)
 bin=${CACHE_REGISTRY_CACHE:-$HOME/.cache/cache-registry}/tools-$key
 mkdir -p "$bin"
 
@@ -39,6 +39,7 @@ tools=(
   crane=github.com/google/go-containerregistry/cmd/crane
   oras=oras:oras.land/oras/cmd/oras
   cert-manager=cert-manager:.
+  collector=collector:.
   versitygw=versitygw:github.com/versity/versitygw/cmd/versitygw
   containerd-shim-runc-v2=github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
   containerd=github.com/containerd/containerd/v2/cmd/containerd

@@ -105,9 +105,32 @@ readinessProbe:
 {{- define "cache-registry.environment" -}}
 - name: RUST_LOG
   value: {{ .root.Values.log.filter | quote }}
+{{- if .root.Values.telemetry.otlp.endpoint }}
+{{ include "cache-registry.traces" . }}
+{{- end }}
 {{- with .values.env }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{- /* Where a role sends its traces, and who it is there. */ -}}
+{{- define "cache-registry.traces" -}}
+- name: HOST_IP
+  valueFrom: { fieldRef: { fieldPath: status.hostIP } }
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .root.Values.telemetry.otlp.endpoint | quote }}
+{{- if has .role (list "webhook" "proxy") }}
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ .root.Values.telemetry.otlp.samplingRatio | quote }}
+{{- end }}
+- name: TRACED_POD
+  valueFrom: { fieldRef: { fieldPath: metadata.name } }
+- name: TRACED_NAMESPACE
+  valueFrom: { fieldRef: { fieldPath: metadata.namespace } }
+- name: TRACED_NODE
+  valueFrom: { fieldRef: { fieldPath: spec.nodeName } }
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: k8s.pod.name=$(TRACED_POD),k8s.namespace.name=$(TRACED_NAMESPACE),k8s.node.name=$(TRACED_NODE)
 {{- end }}
 
 {{- /* The registries file, with root. */ -}}

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::cache::{Cache, CacheKind};
 use crate::certificates::{Authority, CertificateFiles};
+use crate::collector::Collector;
 use crate::containerd::Containerd;
 use crate::control_plane::ControlPlane;
 use crate::credentials::mount_credentials;
@@ -41,11 +42,20 @@ pub struct Options {
     pub expiry_delay: &'static str,
     /// How often upstream is asked whether it has moved a tag.
     pub update_interval: &'static str,
+    /// Whether there is a [`Collector`]. Every role sends it all of its traces; the API server and the registry send those
+    /// that who asks them sends.
+    pub traces: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache: CacheKind::Distribution, controllers: 1, expiry_delay: "30d", update_interval: "1h" }
+        Self {
+            cache: CacheKind::Distribution,
+            controllers: 1,
+            expiry_delay: "30d",
+            update_interval: "1h",
+            traces: false,
+        }
     }
 }
 
@@ -71,6 +81,7 @@ pub struct Bed {
     pub authority: Authority,
     tools: Tools,
     network: Network,
+    collector: Option<Collector>,
     // Last: it takes everything away when it is dropped.
     guardian: Guardian,
 }
@@ -87,9 +98,13 @@ impl Bed {
         network.up()?;
         let authority = Authority::new(folder)?;
 
-        let mut cache = Cache::new(folder, network, &tools, options.cache)?;
+        let mut cache = Cache::new(folder, network, &tools, &options)?;
         let mut upstream = Upstream::new(folder, network, &tools);
-        let operator = Operator::new(folder, network, &tools, &cache);
+        let mut collector = options.traces.then(|| Collector::new(folder, network, &tools)).transpose()?;
+        if let Some(collector) = &mut collector {
+            collector.part.start().await?;
+        }
+        let operator = Operator::new(folder, network, &tools, &cache, options.traces);
         operator.write_registries(upstream.address())?;
         let node = |name, place, containerd| {
             Node::new(folder, network, &tools, name, place, containerd, |namespace| operator.proxy(name, namespace))
@@ -98,7 +113,8 @@ impl Bed {
 
         // The API server takes longest, and goes first; nothing waits for anything that it does not need.
         let control_plane = async {
-            let mut plane = ControlPlane::start(folder, network, &tools, &authority).await?;
+            let tracing = options.traces.then(|| Collector::tracing_of_the_api_server(folder, network)).transpose()?;
+            let mut plane = ControlPlane::start(folder, network, &tools, &authority, tracing).await?;
             let crds = output(Command::new(tools.cache_registry()).arg("crds"), "").await?;
             apply(&tools, &plane, &crds).await?;
             apply(&tools, &plane, &objects(network, &authority).to_string()).await?;
@@ -119,6 +135,8 @@ impl Bed {
             }
             anyhow::Ok((plane, webhook, controllers))
         };
+        // Boxed: its state is most of that of this function.
+        let control_plane = Box::pin(control_plane);
         let others = async {
             upstream.part.start().await?;
             tokio::try_join!(a.containerd.start(), a.proxy.start(), b.containerd.start(), b.proxy.start())
@@ -128,7 +146,20 @@ impl Bed {
             mount_credentials(control_plane.client(), folder).await?;
         }
         cache.start().await?;
-        Ok(Self { control_plane, cache, upstream, webhook, controllers, a, b, authority, tools, network, guardian })
+        Ok(Self {
+            control_plane,
+            cache,
+            upstream,
+            webhook,
+            controllers,
+            a,
+            b,
+            authority,
+            tools,
+            network,
+            collector,
+            guardian,
+        })
     }
 
     /// Where everything of this bed is: logs, sockets, certificates, data.
@@ -151,7 +182,7 @@ impl Bed {
         let address = webhook_address(self.network, replica);
         let certificate = self.authority.server(&format!("webhook-{replica}"), address)?;
         let kubeconfig = self.control_plane.kubeconfig_of(&self.authority, WEBHOOK_USER)?;
-        let operator = Operator::new(self.folder(), self.network, &self.tools, &self.cache);
+        let operator = Operator::new(self.folder(), self.network, &self.tools, &self.cache, self.collector.is_some());
         Ok(operator.webhook(replica, &certificate, &kubeconfig))
     }
 
@@ -185,6 +216,11 @@ impl Bed {
     /// A Prometheus that reads the metrics of every part and has this file of rules. It is not started yet.
     pub fn prometheus(&self, rules: &Path) -> Result<Prometheus> {
         Prometheus::new(self.folder(), self.network, &[scrape_config(&self.targets())], &[rules])
+    }
+
+    /// Who takes the traces of a bed that has somebody for that.
+    pub fn collector(&mut self) -> Result<&mut Collector> {
+        self.collector.as_mut().context("this bed has no collector: see Options::traces")
     }
 
     /// Where each part shows its metrics.
@@ -288,6 +324,7 @@ impl Bed {
             .into_iter()
             .chain([&mut self.cache.part, &mut self.upstream.part, &mut self.webhook])
             .chain(&mut self.cache.reader)
+            .chain(self.collector.as_mut().map(|collector| &mut collector.part))
             .chain(&mut self.controllers)
             .chain([&mut self.a, &mut self.b].into_iter().flat_map(|node| [&mut node.containerd, &mut node.proxy]))
     }

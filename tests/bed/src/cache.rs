@@ -6,6 +6,8 @@ use anyhow::Result;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::Method;
 
+use crate::bed::Options;
+use crate::collector::Collector;
 use crate::credentials::credentials_file;
 use crate::exchange::{self, Answer};
 use crate::network::Network;
@@ -40,9 +42,10 @@ pub struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn new(folder: &Path, network: Network, tools: &Tools, kind: CacheKind) -> Result<Self> {
+    pub(crate) fn new(folder: &Path, network: Network, tools: &Tools, options: &Options) -> Result<Self> {
+        let kind = options.cache;
         let (address, metrics) = (network.shared(PORT), network.host(METRICS));
-        let of = Process { folder, tools, kind };
+        let of = Process { folder, tools, kind, collector: options.traces.then(|| Collector::endpoint(network)) };
         if kind != CacheKind::Guarded {
             let part = of.part("registry", address, Some(metrics), WITH_DELETE)?;
             return Ok(Self { part, reader: None, address, reader_address: address, metrics });
@@ -107,6 +110,7 @@ struct Process<'a> {
     folder: &'a Path,
     tools: &'a Tools,
     kind: CacheKind,
+    collector: Option<String>,
 }
 
 impl Process<'_> {
@@ -119,9 +123,11 @@ impl Process<'_> {
         let config = self.folder.join(format!("{name}.yml"));
         fs::write(&config, self.configuration(address, metrics, access))?;
         // The one path that asks for no credentials; distribution 2.8 has it as well.
-        Ok(Part::new(self.folder, name, program, Ready::Answers(address, "/"))
-            .args(["serve".into(), config])
-            .env("OTEL_TRACES_EXPORTER", "none"))
+        let part = Part::new(self.folder, name, program, Ready::Answers(address, "/")).args(["serve".into(), config]);
+        Ok(match &self.collector {
+            None => part.env("OTEL_TRACES_EXPORTER", "none"),
+            Some(endpoint) => part.env("OTEL_TRACES_EXPORTER", "otlp").env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        })
     }
 
     /// No cache of blob descriptors: after a garbage collection it would promise blobs that are gone.

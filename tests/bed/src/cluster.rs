@@ -133,7 +133,7 @@ impl Cluster {
         // The API server takes longest, and goes first; nothing waits for anything that it does not need.
         // Boxed, for they are large and whoever awaits this would carry them.
         let control_plane = Box::pin(async {
-            let plane = ControlPlane::start_at(folder, site.clone(), &tools, &authority).await?;
+            let plane = ControlPlane::start_at(folder, site.clone(), &tools, &authority, None).await?;
             scheduler.spawn()?;
             apply(&tools, &plane, &dns::objects().to_string()).await?;
             anyhow::Ok(plane)

@@ -84,18 +84,31 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Starts it for objects alone, and waits until the API server serves.
-    pub(crate) async fn start(folder: &Path, network: Network, tools: &Tools, authority: &Authority) -> Result<Self> {
-        Self::start_at(folder, Site::Alone(network), tools, authority).await
+    pub(crate) async fn start(
+        folder: &Path,
+        network: Network,
+        tools: &Tools,
+        authority: &Authority,
+        tracing: Option<PathBuf>,
+    ) -> Result<Self> {
+        Self::start_at(folder, Site::Alone(network), tools, authority, tracing).await
     }
 
-    /// Starts it, and waits until the API server serves.
-    pub(crate) async fn start_at(folder: &Path, site: Site, tools: &Tools, authority: &Authority) -> Result<Self> {
+    /// Starts it, and waits until the API server serves. `tracing` is the API server's file for that, if it is to do any.
+    pub(crate) async fn start_at(
+        folder: &Path,
+        site: Site,
+        tools: &Tools,
+        authority: &Authority,
+        tracing: Option<PathBuf>,
+    ) -> Result<Self> {
         let signing_keys = authority.signing_keys()?;
         let admin = authority.client("admin", Some("system:masters"))?;
         let admin = site.kubeconfig(folder, "admin", &admin)?;
         let mut plane = Self {
             etcd: etcd(folder, &site, tools),
-            api_server: api_server(folder, &site, tools, authority, &signing_keys)?,
+            api_server: api_server(folder, &site, tools, authority, &signing_keys)?
+                .args(tracing.map(|file| format!("--tracing-config-file={}", file.display()))),
             controller_manager: controller_manager(folder, &site, tools, authority, &admin, &signing_keys),
             site,
             folder: folder.to_owned(),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::bed::Options;
 use crate::cache::Cache;
 use crate::certificates::{Authority, CertificateFiles};
+use crate::collector::Collector;
 use crate::credentials::{REGISTRY_CREDENTIALS, credentials_file, credentials_secret};
 use crate::network::{Namespace, Network};
 use crate::part::{Part, Ready};
@@ -61,11 +62,13 @@ pub(crate) struct Operator<'a> {
     tools: &'a Tools,
     cache: &'a Cache,
     registries: PathBuf,
+    collector: Option<String>,
 }
 
 impl<'a> Operator<'a> {
-    pub(crate) fn new(folder: &'a Path, network: Network, tools: &'a Tools, cache: &'a Cache) -> Self {
-        Self { folder, network, tools, cache, registries: registries_file(folder) }
+    pub(crate) fn new(folder: &'a Path, network: Network, tools: &'a Tools, cache: &'a Cache, traces: bool) -> Self {
+        let collector = traces.then(|| Collector::endpoint(network));
+        Self { folder, network, tools, cache, registries: registries_file(folder), collector }
     }
 
     /// Writes the registries file, with `upstream` in the place of every registry.
@@ -118,19 +121,27 @@ impl<'a> Operator<'a> {
         let admin = namespace.address(PROXY_ADMIN);
         let cache = format!("http://{}", self.cache.reader_address());
         let credentials = credentials_file(self.folder, "proxy").display().to_string();
-        Part::new(self.folder, format!("{node}-proxy"), "nsenter", Ready::Answers(admin, "/ready"))
+        let part = Part::new(self.folder, format!("{node}-proxy"), "nsenter", Ready::Answers(admin, "/ready"))
             .args([format!("--net={}", namespace.path()).into(), self.tools.cache_registry().to_owned()])
             .args(["proxy", "--cache", &cache, "--admin-listen", &admin.to_string()])
             .args(self.cache.is_guarded().then(|| format!("--cache-credentials={credentials}")))
             .args(self.cache.is_guarded().then(|| format!("--pull-tokens=http://{}", self.pull_tokens(0))))
-            .args(["--registries".as_ref(), self.registries.as_path()])
-            .env("RUST_LOG", LOG)
+            .args(["--registries".as_ref(), self.registries.as_path()]);
+        self.seen(part)
     }
 
     fn role(&self, name: &str, role: &str, admin: SocketAddr) -> Part {
-        Part::new(self.folder, name, self.tools.cache_registry(), Ready::Answers(admin, "/ready"))
-            .args([role])
-            .env("RUST_LOG", LOG)
+        let part = Part::new(self.folder, name, self.tools.cache_registry(), Ready::Answers(admin, "/ready"));
+        self.seen(part.args([role]))
+    }
+
+    /// With logs, and traces where they are wanted: all of them.
+    fn seen(&self, part: Part) -> Part {
+        let part = part.env("RUST_LOG", LOG);
+        match &self.collector {
+            None => part,
+            Some(endpoint) => part.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_TRACES_SAMPLER_ARG", "1"),
+        }
     }
 }
 

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use cache_registry_core::{Location, Reason, Reference};
 use cache_registry_registry::{Connections, Copied, CopyError, CopyOptions, Error, Presence, copy};
+use cache_registry_runtime::traces::{TRACES, note};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 use url::Url;
 
 use crate::collection::Gate;
@@ -71,21 +73,16 @@ pub(crate) struct RegistryCopier {
 
 impl Copier for RegistryCopier {
     async fn copy(&self, source: &Reference, secrets: &[PullSecret]) -> Result<Copied, Failure> {
-        self.open().await?;
-        let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
-        let (platforms, referrers) = (self.platforms.now().await, self.referrers);
-        let lets_go = self.remove_untagged_after.is_some();
-        let copying = self.pull_secrets.each(source, secrets, |credentials| {
-            let platforms = platforms.clone();
-            let options = CopyOptions { platforms, referrers, lets_go, credentials, ..CopyOptions::default() };
-            async move { Ok(copy(source, &self.connections, &self.registry, &options, &progress).await?) }
-        });
-        let _writing = self.turns.write(Location::of(source).repository()).await;
-        tokio::select! {
-            copied = copying => copied,
-            // Begun anew when the gate is open again: what was pushed so far may be removed in the meantime.
-            failure = self.gate.closed() => Err(failure),
-        }
+        let span = tracing::info_span!(target: TRACES, parent: None, "copy", image = %source);
+        let copying = async {
+            let copied = self.copied(source, secrets).await;
+            match &copied {
+                Ok(copied) => note("cache_registry.bytes_uploaded", &copied.bytes_uploaded),
+                Err(failure) => note("cache_registry.failure", failure.reason.as_str()),
+            }
+            copied
+        };
+        copying.instrument(span).await
     }
 
     async fn find(&self, source: &Reference) -> Result<Found, Failure> {
@@ -171,6 +168,24 @@ impl RegistryCopier {
     async fn open(&self) -> Result<(), Failure> {
         self.gate.granted().await?;
         self.access.granted().await
+    }
+
+    async fn copied(&self, source: &Reference, secrets: &[PullSecret]) -> Result<Copied, Failure> {
+        self.open().await?;
+        let progress = |done, total| tracing::trace!(image = %source, done, total, "copying");
+        let (platforms, referrers) = (self.platforms.now().await, self.referrers);
+        let lets_go = self.remove_untagged_after.is_some();
+        let copying = self.pull_secrets.each(source, secrets, |credentials| {
+            let platforms = platforms.clone();
+            let options = CopyOptions { platforms, referrers, lets_go, credentials, ..CopyOptions::default() };
+            async move { Ok(copy(source, &self.connections, &self.registry, &options, &progress).await?) }
+        });
+        let _writing = self.turns.write(Location::of(source).repository()).await;
+        tokio::select! {
+            copied = copying => copied,
+            // Begun anew when the gate is open again: what was pushed so far may be removed in the meantime.
+            failure = self.gate.closed() => Err(failure),
+        }
     }
 
     /// All repositories one after the other. One of which something can't be understood holds up no other.

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
 use cache_registry_registry::{Body, GetOptions, Object, Repository};
+use cache_registry_runtime::traces::{TRACES, note};
 use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
 use crate::Proxy;
 use crate::fault::Fault;
@@ -35,12 +37,21 @@ impl Proxy {
     /// Asks the leg of a step, and waits no longer than the step allows for the headers of its answer.
     pub(crate) async fn ask(&self, step: Step, name: &Name, question: &Question) -> Result<Response<Body>, Fault> {
         let started = Instant::now();
-        let answer = match step {
-            Step::AskCache => self.ask_cache(name, question).await,
-            Step::AskCacheAgain => self.ask_cache_again(name, question).await,
-            Step::AskUpstream => self.ask_upstream(name, question).await,
-            Step::Refuse => Err(Fault::skipped("nobody is left to ask")),
+        let asking = async {
+            let answer = match step {
+                Step::AskCache => self.ask_cache(name, question).await,
+                Step::AskCacheAgain => self.ask_cache_again(name, question).await,
+                Step::AskUpstream => self.ask_upstream(name, question).await,
+                Step::Refuse => Err(Fault::skipped("nobody is left to ask")),
+            };
+            if let Err(fault) = &answer {
+                note("cache_registry.failure", fault.failure.as_str());
+            }
+            answer
         };
+        let leg = step.leg().as_str();
+        let span = tracing::info_span!(target: TRACES, "ask", leg, registry = &*name.registry);
+        let answer = asking.instrument(span).await;
         match &answer {
             Ok(_) => self.metrics.leg_answered(step.leg(), started.elapsed()),
             Err(fault) => self.failed(step, name, fault),

@@ -52,6 +52,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use cache_registry_core::NodeAddress;
 use cache_registry_registry::{Connections, Timeouts};
+use cache_registry_runtime::traces::join;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
@@ -177,6 +178,7 @@ async fn answer(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     // All lines about a request have its id.
     let span = tracing::info_span!("pull", id = format_args!("{:08x}", fastrand::u32(..)));
+    join(&span, &parts.headers);
     let mut response = answer_route(&proxy, &parts).instrument(span).await;
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     // To a HEAD axum sends the length of the body, where it is known, and no body.

@@ -1,5 +1,6 @@
 use std::time::Instant;
 
+use cache_registry_runtime::traces::note;
 use http::{Method, StatusCode};
 use tracing::Span;
 
@@ -103,6 +104,9 @@ impl Drop for Record {
         self.metrics.request_ended();
         self.metrics.served(self.served_by, status);
         let _entered = self.span.enter();
+        note("cache_registry.repository", &self.name);
+        note("cache_registry.reference", &self.reference);
+        note("cache_registry.served_by", self.served_by);
         tracing::info!(
             method = %self.method,
             name = self.name,

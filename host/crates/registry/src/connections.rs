@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use http::HeaderMap;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::future::Cache;
@@ -101,6 +102,7 @@ impl Connections {
             tokens: Tokens::new(),
             homes,
             cache_credentials: ArcSwapOption::empty(),
+            cache_headers: OnceLock::new(),
             without_referrers,
             quotas: Arc::default(),
         })))
@@ -148,6 +150,13 @@ impl Connections {
         self.0.cache_credentials.load().as_deref().cloned()
     }
 
+    /// What puts headers into every request to the registry inside the cluster, from the next [`Self::cache`] on and by
+    /// every clone: the trace that it belongs to. No other registry gets them, nor where a redirect leads: it is none of
+    /// theirs how we name what we do. Set once; again is nothing.
+    pub fn set_cache_headers(&self, headers: fn(&mut HeaderMap)) {
+        let _ = self.0.cache_headers.set(headers);
+    }
+
     /// A repository of the registry inside the cluster, whose address is chosen by whoever runs it: the guard does not
     /// ask where it is. Where the registries file names its host, that entry's CA is trusted.
     pub fn cache(&self, endpoint: &Url, repository: &str) -> Repository {
@@ -156,6 +165,7 @@ impl Connections {
         let name: Arc<str> = endpoint.host_str().unwrap_or_default().into();
         let mut endpoint = self.endpoint(Leg::Cache, &name, &Place { url: endpoint.clone(), ca });
         endpoint.credentials = self.cache_credentials();
+        endpoint.further_headers = self.0.cache_headers.get().copied();
         Repository::new(self.clone(), Ok(Arc::from([endpoint])), repository)
     }
 
@@ -185,7 +195,7 @@ impl Connections {
     }
 
     #[cfg(test)]
-    pub(crate) fn note_quota(&self, registry: &Arc<str>, headers: &http::HeaderMap) {
+    pub(crate) fn note_quota(&self, registry: &Arc<str>, headers: &HeaderMap) {
         self.0.quotas.note(registry, headers);
     }
 
@@ -199,7 +209,7 @@ impl Connections {
         };
         let (registry, url, client) = (Arc::clone(registry), place.url.clone(), client.clone());
         let quotas = Arc::clone(&shared.quotas);
-        Endpoint { leg, registry, url, waits, reach, client, credentials: None, quotas }
+        Endpoint { leg, registry, url, waits, reach, client, credentials: None, further_headers: None, quotas }
     }
 }
 
@@ -222,6 +232,7 @@ struct Shared {
     tokens: Tokens,
     homes: Cache<(Url, String), Arc<str>>,
     cache_credentials: ArcSwapOption<Credentials>,
+    cache_headers: OnceLock<fn(&mut HeaderMap)>,
     without_referrers: Cache<Arc<str>, ()>,
     quotas: Arc<Quotas>,
 }

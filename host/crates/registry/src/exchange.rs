@@ -38,6 +38,8 @@ pub(crate) struct Endpoint {
     pub(crate) client: Client<Connector, Sent>,
     /// In whose name it is asked; nobody's where absent.
     pub(crate) credentials: Option<Credentials>,
+    /// Puts in headers that are for this registry alone.
+    pub(crate) further_headers: Option<fn(&mut HeaderMap)>,
     /// Where it is noted what the registry allows.
     pub(crate) quotas: Arc<Quotas>,
 }
@@ -196,6 +198,9 @@ impl Endpoint {
         *request.uri_mut() = Uri::try_from(ask.url.as_str()).map_err(|error| asked.unusable(error))?;
         request.headers_mut().clone_from(&ask.headers);
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
+        if let (Some(further), Whom::Registry) = (self.further_headers, asked.whom) {
+            further(request.headers_mut());
+        }
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }

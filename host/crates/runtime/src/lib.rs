@@ -10,7 +10,8 @@
 //! Readiness::hold ─▶ Handle dropped: ready ──────┘
 //! ```
 //!
-//! - [`telemetry`]: logs on stderr, as text or JSON.
+//! - [`telemetry`]: logs on stderr, as text or JSON, and traces.
+//! - [`traces`]: what spans have beside that.
 //! - [`Readiness`]: ready when everything that was held has been let go of.
 //! - [`Shutdown`]: begins at SIGTERM or SIGINT, and bounds how long the end may take.
 //! - [`listen()`]: takes an address, alone or beside the process that takes over.
@@ -22,6 +23,7 @@ mod listen;
 mod readiness;
 mod shutdown;
 pub mod telemetry;
+pub mod traces;
 
 pub use admin::Admin;
 pub use drain::{Drain, Overdue};
@@ -29,3 +31,4 @@ pub use listen::{Sharing, listen};
 pub use readiness::{Handle, Readiness};
 pub use shutdown::Shutdown;
 pub use telemetry::LogFormat;
+pub use traces::Traces;

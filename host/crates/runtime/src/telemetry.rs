@@ -1,12 +1,15 @@
-//! Logs on stderr.
+//! Logs on stderr, and traces where a collector is named.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::str::FromStr;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer as _, fmt as lines};
+
+use crate::traces::{self, Sending, TRACES, Traces};
 
 /// What a log line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +21,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs could not be set up.
+/// Logs or traces could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// `RUST_LOG` does not read as a filter.
@@ -27,21 +30,47 @@ pub enum InitError {
     /// A subscriber is in place already.
     #[error("logs are set up already: {0}")]
     Taken(#[from] TryInitError),
+    /// Traces cannot be sent.
+    #[error("traces cannot be sent: {0}")]
+    Traces(String),
 }
 
 /// Which lines are logged ([directives](https://docs.rs/tracing-subscriber/latest/tracing_subscriber/filter/struct.EnvFilter.html#directives)).
 const FILTER: &str = EnvFilter::DEFAULT_ENV;
 
-/// Logs to stderr from here on; `RUST_LOG` says which lines, `info` where it is absent or empty.
-pub fn init(format: LogFormat) -> Result<(), InitError> {
+/// What is known of a process from outside: its logs, and its traces if there are any.
+#[derive(Debug)]
+#[must_use = "the last spans are sent at its end"]
+pub struct Telemetry(Option<Sending>);
+
+/// Logs to stderr from here on; `RUST_LOG` says which lines, `info` where it is absent or empty. Sends traces where
+/// these are wanted, whatever is logged; called within a tokio runtime.
+pub fn init(format: LogFormat, traces: Option<&Traces>) -> Result<Telemetry, InitError> {
     let wanted = std::env::var(FILTER).unwrap_or_default();
-    let filter = EnvFilter::try_new(if wanted.is_empty() { "info" } else { &wanted })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match format {
-        LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).finish().try_init()?,
-        LogFormat::Json => logs.json().flatten_event(true).with_span_list(false).finish().try_init()?,
+    let wanted = if wanted.is_empty() { "info" } else { &wanted };
+    // The exporter of OpenTelemetry has a line for every batch that is lost, where ours has one for all of them.
+    let filter = EnvFilter::try_new(format!("{TRACES}=off,opentelemetry-otlp=off,{wanted}"))?;
+    let logs = lines::layer().with_writer(io::stderr);
+    let logs = match format {
+        LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => logs.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    let sending = traces.map(Sending::begin).transpose()?;
+    let spans = sending.as_ref().map(traces::layer);
+    tracing_subscriber::registry().with(logs.with_filter(filter)).with(spans).try_init()?;
+    if let Some(traces) = traces {
+        tracing::info!(collector = %traces.endpoint, "sending traces");
     }
-    Ok(())
+    Ok(Telemetry(sending))
+}
+
+impl Telemetry {
+    /// Sends the last spans, in a bounded time.
+    pub async fn end(self) {
+        if let Some(sending) = self.0 {
+            sending.end().await;
+        }
+    }
 }
 
 impl FromStr for LogFormat {

@@ -7,6 +7,7 @@ use axum::extract::{self, DefaultBodyLimit, FromRequest as _, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use cache_registry_runtime::traces::{join, note};
 use json_patch::Patch;
 use tracing::Instrument as _;
 
@@ -62,8 +63,10 @@ pub(crate) enum Refusal {
 async fn mutate_pods<D: Decide>(State(webhook): State<Arc<Webhook<D>>>, request: extract::Request) -> Response {
     let metrics = &webhook.metrics;
     let _timer = metrics.start_review();
+    // For the trace that the API server may name in them.
+    let headers = request.headers().clone();
     let answered = match body(request).await {
-        Ok(body) => webhook.answer(&body).await,
+        Ok(body) => webhook.answer(&headers, &body).await,
         Err(refusal) => Err(refusal),
     };
     match answered {
@@ -101,10 +104,11 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 impl<D: Decide> Webhook<D> {
-    async fn answer(&self, body: &[u8]) -> Result<(Outcome, Vec<u8>), Refusal> {
+    async fn answer(&self, headers: &HeaderMap, body: &[u8]) -> Result<(Outcome, Vec<u8>), Refusal> {
         let request = review::parse(body)?;
         // Policies log within it too: all lines about a review have its uid, which is in the API server's audit log.
         let span = tracing::info_span!("review", uid = &*request.uid);
+        join(&span, headers);
         self.review(&request).instrument(span).await
     }
 
@@ -124,6 +128,15 @@ impl<D: Decide> Webhook<D> {
         }
         let outcome = if conclusion.patch.is_empty() { Outcome::Unchanged } else { Outcome::Patched };
         tracing::debug!(namespace = request.namespace(), pod = inquiry.pod.name(), ?outcome, "reviewed");
+        note("k8s.namespace.name", request.namespace());
+        note("k8s.pod.name", inquiry.pod.name().unwrap_or_default());
+        note(
+            "cache_registry.outcome",
+            match outcome {
+                Outcome::Patched => "patched",
+                _ => "unchanged",
+            },
+        );
         let warnings = warnings::fit(&conclusion.warnings);
         let answer = review::allowed(&request.uid, &conclusion.patch, &warnings).map_err(Refusal::Unwritten)?;
         Ok((outcome, answer))

@@ -17,3 +17,4 @@ mod registry_access;
 mod restricted;
 mod roles;
 mod storage;
+mod traces;

@@ -3,7 +3,7 @@
 use cache_registry_chart::{lint, render};
 
 /// Each is a name and values.
-pub(crate) const MATRIX: [(&str, &str); 22] = [
+pub(crate) const MATRIX: [(&str, &str); 23] = [
     ("none", ""),
     ("cert-manager", "controllers: { webhook: { certificate: { mode: cert-manager } } }"),
     ("an issuer of one's own", ISSUER),
@@ -24,9 +24,15 @@ pub(crate) const MATRIX: [(&str, &str); 22] = [
     ("places", PLACES),
     ("platforms", "controllers: { platforms: [linux/amd64, linux/arm/v7], referrers: false }"),
     ("monitoring", MONITORING),
+    ("traces", TRACES),
     ("no extras", NO_EXTRAS),
     ("empty keys", EMPTY),
 ];
+
+pub(crate) const TRACES: &str = "
+telemetry: { otlp: { endpoint: 'http://$(HOST_IP):4318', samplingRatio: 0.5 } }
+registry: { persistence: { enabled: true }, garbageCollectionSchedule: 0 3 * * 0 }
+";
 
 pub(crate) const NO_PULL_SECRETS: &str = "controllers: { pullSecrets: { enabled: false } }";
 

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use cache_registry_api::CollectionReport;
 use cache_registry_runtime::Shutdown;
+use cache_registry_runtime::traces::TRACES;
 use k8s_openapi::api::batch::v1::Job;
 use kube::Client;
 use kube_runtime::events::EventType;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::api::{Means, Objects, Sight};
 use super::drive::{Reached, drive};
@@ -92,8 +94,9 @@ pub async fn collect(
         () = shutdown.wait() => return Err(CollectError::Stopped),
     }
     let objects = Objects::new(client, &config.namespace, &config.stateful_set, &config.identity);
+    let span = tracing::info_span!(target: TRACES, "collect", stateful_set = config.stateful_set);
     let ended = tokio::select! {
-        ended = work(&objects, means, shutdown) => ended,
+        ended = work(&objects, means, shutdown).instrument(span) => ended,
         () = leadership.keep() => return Err(CollectError::Lost(lease)),
     };
     leadership.release().await;

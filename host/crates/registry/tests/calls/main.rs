@@ -6,6 +6,7 @@
 mod artifacts;
 mod auth;
 mod cache_credentials;
+mod cache_headers;
 mod copies;
 mod corners;
 mod credentials;
