@@ -16,7 +16,7 @@
 //! Instances are made for one request and one policy from what was compiled and linked before, in slots that are
 //! reused, which takes microseconds. A decision is made in place, on the thread that serves the request, which is quicker
 //! than another one can be woken. One that is not made at the next tick of a clock goes on in the slow lane, on threads
-//! that let every request go before them: a guest that loops delays no other request. A semaphore, no larger than the
+//! that give way to those that serve requests: a guest that loops delays no other request. A semaphore, no larger than the
 //! pool of slots, bounds how many run at once.
 
 mod allowance;
