@@ -105,7 +105,8 @@ readinessProbe:
 {{- define "cache-registry.environment" -}}
 - name: RUST_LOG
   value: {{ .root.Values.log.filter | quote }}
-{{- if .root.Values.telemetry.otlp.endpoint }}
+{{- /* An upgrade with --reuse-values from before there were traces has no such values. */ -}}
+{{- if ((.root.Values.telemetry).otlp).endpoint }}
 {{ include "cache-registry.traces" . }}
 {{- end }}
 {{- with .values.env }}

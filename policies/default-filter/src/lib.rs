@@ -6,7 +6,7 @@
 //! # Settings
 //!
 //! ```json
-//! {"registries": ["registry.internal:5000"], "nodeRegistries": ["*.azurecr.io", "gcr.io/my-project"]}
+//! {"registries": ["registry.internal:5000"], "nodeRegistries": ["*.azurecr.io", "gcr.io/my-project/"]}
 //! ```
 //!
 //! `registries` are hosts, as they stand in image references. `nodeRegistries` are those from which nodes pull with

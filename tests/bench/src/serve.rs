@@ -41,7 +41,7 @@ pub(crate) enum Who {
     Wasm,
     /// The same rules compiled into this program.
     Native,
-    /// The same, on a thread that may block, where policies have to run: what that alone costs.
+    /// The same, on a thread that may block: what it would cost to hand each review to one.
     NativeOnBlockingThread,
 }
 

@@ -28,9 +28,11 @@ impl Allowance {
         Self(Arc::new(Mutex::new(Account { pace, left: limits.time, charged: None })))
     }
 
-    /// Whether anything is left.
-    pub(crate) fn is_left(&self) -> bool {
-        self.account().is_left()
+    /// Whether anything is left, as long as anybody waits for the decision.
+    pub(crate) fn is_left(&self) -> Result<bool, Late> {
+        let account = self.account();
+        account.pace.is_in_time()?;
+        Ok(account.is_left())
     }
 
     /// The policy is asked something. What was done since it was asked before was done by others.
@@ -126,6 +128,6 @@ mod tests {
     fn nobody_waits_for_ever_for_a_core() {
         let allowance = Allowance::of(&Limits::default(), Pace::over());
         assert!(allowance.tick().is_err());
-        assert!(allowance.is_left());
+        assert!(allowance.is_left().is_err());
     }
 }

@@ -1,22 +1,26 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 use wasmtime::EngineWeak;
 
-/// Lets time pass for guests: they are looked after at each tick. It stands while none is asked anything.
+/// Lets time pass for guests: they are looked after at each tick. It stands while there are none.
 pub(crate) struct Clock {
     hands: Arc<Hands>,
     thread: Thread,
 }
 
+/// As long as it is there, there are ticks.
+pub(crate) struct Running {
+    hands: Arc<Hands>,
+}
+
 #[derive(Default)]
 struct Hands {
     ticks: AtomicU64,
-    /// The tick at which somebody last asked for them.
-    asked: AtomicU64,
+    guests: AtomicUsize,
     stands: AtomicBool,
 }
 
@@ -24,7 +28,7 @@ struct Hands {
 /// they save.
 pub(crate) const TICK: Duration = Duration::from_micros(250);
 
-/// Ticks that come although nobody asked: to stop and start for each of many requests would cost more.
+/// Ticks that come although there are no guests: to stop and start for each of many requests would cost more.
 const LINGER: u64 = 1000;
 
 /// How often a clock that stands looks whether there still is an engine.
@@ -42,17 +46,19 @@ impl Clock {
         Ok(Self { hands, thread: thread.thread().clone() })
     }
 
-    /// Ticks since the start. While the kernel keeps the whole process from running (a CPU limit), there are none.
-    pub(crate) fn now(&self) -> u64 {
-        self.hands.ticks.load(Ordering::Relaxed)
-    }
-
-    /// For the next while there are ticks.
-    pub(crate) fn wind(&self) {
-        self.hands.asked.store(self.now(), Ordering::SeqCst);
+    /// A guest is about to run.
+    pub(crate) fn run(&self) -> Running {
+        self.hands.guests.fetch_add(1, Ordering::SeqCst);
         if self.hands.stands.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
+        Running { hands: self.hands.clone() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.hands.guests.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -64,25 +70,28 @@ impl Drop for Clock {
 
 impl Hands {
     fn run(&self, engine: &EngineWeak) {
+        let mut alone = 0;
         loop {
             thread::sleep(TICK);
             let Some(engine) = engine.upgrade() else { return };
-            let now = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
+            self.ticks.fetch_add(1, Ordering::Relaxed);
             engine.increment_epoch();
             drop(engine);
-            if self.is_unwound(now) {
+            alone = if self.is_alone() { alone + 1 } else { 0 };
+            if alone > LINGER {
                 self.stands.store(true, Ordering::SeqCst);
-                // Who winds it either sees that it stands, or is seen here.
-                if self.is_unwound(now) {
+                // A guest that comes either sees that it stands, or is seen here.
+                if self.is_alone() {
                     thread::park_timeout(REST);
                 }
                 self.stands.store(false, Ordering::SeqCst);
+                alone = 0;
             }
         }
     }
 
-    fn is_unwound(&self, now: u64) -> bool {
-        now.saturating_sub(self.asked.load(Ordering::SeqCst)) > LINGER
+    fn is_alone(&self) -> bool {
+        self.guests.load(Ordering::SeqCst) == 0
     }
 }
 
@@ -100,13 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn it_stands_while_nobody_asks_and_goes_on_when_somebody_does() {
+    fn it_stands_while_there_are_no_guests_and_not_while_there_is_one() {
         let engine = wasmtime::Engine::default();
         let clock = Clock::start(engine.weak()).unwrap();
+        let ticks = || clock.hands.ticks.load(Ordering::Relaxed);
         until(|| clock.hands.stands.load(Ordering::SeqCst));
-        let stood = clock.now();
-        clock.wind();
-        until(|| clock.now() > stood + 10);
+        let running = clock.run();
+        let stood = ticks();
+        // Longer than it would linger.
+        until(|| ticks() > stood + 2 * LINGER);
+        drop(running);
+        until(|| clock.hands.stands.load(Ordering::SeqCst));
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl Failure {
         Self::new(Cause::Time, format!("took longer than {limit:?}"))
     }
 
+    /// Nobody waits for the decision any more.
+    pub(crate) fn late(late: Late) -> Self {
+        Self::new(Cause::Time, format!("had {late}"))
+    }
+
     /// The policy's own error.
     pub(crate) fn error(text: &str) -> Self {
         Self::new(Cause::Error, format!("failed: {}", one_line(text, 100)))
@@ -95,7 +100,7 @@ impl Failure {
             return Self::new(Cause::Memory, format!("wanted {exceeded}"));
         }
         if let Some(late) = error.downcast_ref::<Late>() {
-            return Self::new(Cause::Time, format!("had {late}"));
+            return Self::late(*late);
         }
         if let Some(denied) = error.downcast_ref::<Denied>() {
             return Self::new(Cause::Trap, denied.to_string());

@@ -36,11 +36,6 @@ impl Host {
         Self { memory: Memory::limited_to(engine.limits().memory), engine, policy, pod, log, wasi: None }
     }
 
-    /// Where there are policies that run, there has to be a clock that ticks.
-    pub(crate) fn is_running(&self) {
-        self.engine.clock().wind();
-    }
-
     pub(crate) fn wasi(&mut self) -> &mut Wasi {
         self.wasi.get_or_insert_with(|| Box::new(Wasi::new(self.log.clone())))
     }

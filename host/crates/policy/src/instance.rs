@@ -7,6 +7,7 @@ use wasmtime::component;
 use crate::allowance::Allowance;
 use crate::bindings::types::{Rewritten, Verdict};
 use crate::bindings::{check, filter, rewrite};
+use crate::clock::Running;
 use crate::engine::Engine;
 use crate::host::{Host, Pod};
 use crate::load::{Exports, Policy};
@@ -19,6 +20,7 @@ pub(crate) struct Instance {
     handle: component::Instance,
     filter: Option<filter::Guest>,
     rewrite: Option<rewrite::Guest>,
+    _running: Running,
 }
 
 /// Bytes that a guest passes to the host in one call: references, reasons and lines of a log are far below.
@@ -37,18 +39,15 @@ impl Instance {
         log: Arc<Log>,
         allowance: Allowance,
     ) -> wasmtime::Result<Self> {
-        engine.clock().wind();
+        let running = engine.clock().run();
         let mut store = Store::new(engine.wasmtime(), Host::new(engine.clone(), policy.identity.clone(), pod, log));
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(PASSED);
         store.set_max_component_handles(HANDLES);
-        store.epoch_deadline_callback(move |store| {
-            store.data().is_running();
-            Ok(allowance.tick()?)
-        });
+        store.epoch_deadline_callback(move |_| Ok(allowance.tick()?));
         store.set_epoch_deadline(1);
         let handle = policy.component.linked().instantiate_async(&mut store).await?;
-        Ok(Self { store, handle, filter: None, rewrite: None })
+        Ok(Self { store, handle, filter: None, rewrite: None, _running: running })
     }
 
     /// Compares its functions with the contract.

@@ -59,8 +59,11 @@ impl SlowLane {
         let (sender, receiver) = oneshot::channel();
         let log = dispatcher::get_default(Dispatch::clone);
         self.0.spawn(move || {
+            if sender.is_closed() {
+                return;
+            }
             let done = dispatcher::with_default(&log, || finish(work));
-            // Who asked may be gone by now.
+            // Who asked may be gone by now, as above.
             drop(sender.send(done));
         });
         match timeout(pace.longest(), receiver).await {

@@ -227,7 +227,7 @@ impl Engine {
     /// Makes a policy of a component and tries it: it is instantiated within the limits, its functions are compared
     /// with the contract, and it is asked whether its settings are right. They are JSON text, or empty.
     ///
-    /// Takes as long as a policy has for a request, at most.
+    /// Takes as long as a policy has for a request; three times that, and what it waits for a core, where it is too slow.
     pub fn load(&self, name: &str, component: &Component, settings: &str) -> Result<Policy, LoadError> {
         let identity = Arc::new(Identity { name: name.to_owned(), settings: settings.to_owned() });
         let policy = Policy { identity, component: component.clone(), pulse: Pulse::default() };

@@ -49,7 +49,7 @@ impl Metrics {
         };
         registry.register_with_unit(
             "cache_registry_policy_duration",
-            "Time that one policy took for one request, over all of its containers",
+            "Time that one policy took for one request, over all of its containers, with what it waited for a core",
             Unit::Seconds,
             metrics.duration.clone(),
         );
@@ -65,7 +65,7 @@ impl Metrics {
         );
         registry.register(
             "cache_registry_policy_busy",
-            "Requests whose images were left alone because too many others were being decided on",
+            "Requests whose images were left alone because policies could not be asked, or had too little of the processor",
             metrics.busy.clone(),
         );
         metrics

@@ -118,7 +118,7 @@ impl<'r> Session<'r> {
         question: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let time = self.engine.limits().time;
-        if !self.allowance.is_left() {
+        if !self.allowance.is_left().map_err(Failure::late)? {
             return Err(Failure::time(time));
         }
         let began = Instant::now();

@@ -92,7 +92,7 @@ impl PolicySet {
 
     /// The verdict on each container, in the order of `containers`.
     ///
-    /// Always answers, within the limits' `wait` and `time` for each policy: what a policy or this crate gets wrong is
+    /// Always answers, within the limits' `wait`, and the longer of three seconds and four times `time`: what a policy or this crate gets wrong is
     /// an image left alone, with a warning.
     pub async fn decide(&self, pod: Arc<PodFacts>, containers: Vec<ContainerFacts>) -> Vec<Verdict> {
         let count = containers.len();
@@ -122,6 +122,7 @@ impl PolicySet {
                 Undecided::Panic => "no policy could be asked, by a fault of cache-registry".to_owned(),
                 Undecided::Late(late) => format!("the policies had {late}"),
             };
+            self.0.observer.metrics.busy();
             tracing::error!(%undecided, "images left alone: {words}");
             vec![unasked(words); count]
         })

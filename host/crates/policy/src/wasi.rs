@@ -10,6 +10,7 @@
 //! hold of a file or a socket to wait for.
 
 mod cli;
+mod datagrams;
 mod io;
 mod time_and_chance;
 
@@ -99,7 +100,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, |host| host.wasi().filesystem())?;
     sync::sockets::tcp::add_to_linker::<_, WasiSockets>(linker, |host| host.wasi().sockets())?;
     sync::sockets::udp::add_to_linker::<_, WasiSockets>(linker, |host| host.wasi().sockets())?;
-    sync::sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(linker, |host| host.wasi().sockets())?;
+    datagrams::add_to_linker(linker)?;
     sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(linker, |host| host.wasi().sockets())?;
     sockets::instance_network::add_to_linker::<_, WasiSockets>(linker, |host| host.wasi().sockets())?;
     sockets::network::add_to_linker::<_, WasiSockets>(linker, &options, |host| host.wasi().sockets())?;

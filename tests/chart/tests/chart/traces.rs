@@ -22,6 +22,13 @@ fn nobody_sends_any_unless_a_collector_is_named() {
     }
 }
 
+/// As an upgrade with `--reuse-values` has them, from a chart that knew nothing of traces.
+#[test]
+fn values_from_before_send_none() {
+    let release = render(&format!("{COLLECTING}\ntelemetry: null")).unwrap();
+    assert_eq!(variable(&release.pod("webhook"), "OTEL_EXPORTER_OTLP_ENDPOINT"), None);
+}
+
 #[test]
 fn every_role_sends_them_there_and_says_which_pod_it_is() {
     let release = render(TRACES).unwrap();

@@ -65,6 +65,12 @@ const WASI: &str = "
             use tcp.{tcp-socket};
             create-tcp-socket: func(address-family: ip-address-family) -> result<tcp-socket, error-code>;
         }
+        interface udp { resource udp-socket; }
+        interface udp-create-socket {
+            use network.{error-code, ip-address-family};
+            use udp.{udp-socket};
+            create-udp-socket: func(address-family: ip-address-family) -> result<udp-socket, error-code>;
+        }
     }";
 
 /// Every function above, under a name of its own.
@@ -87,7 +93,8 @@ const FUNCTIONS: &str = r#"
     (import "wasi:io/streams@0.2.3" "[method]output-stream.blocking-write-and-flush"
         (func $write (param i32 i32 i32 i32)))
     (import "wasi:filesystem/preopens@0.2.3" "get-directories" (func $directories (param i32)))
-    (import "wasi:sockets/tcp-create-socket@0.2.3" "create-tcp-socket" (func $socket (param i32 i32)))"#;
+    (import "wasi:sockets/tcp-create-socket@0.2.3" "create-tcp-socket" (func $socket (param i32 i32)))
+    (import "wasi:sockets/udp-create-socket@0.2.3" "create-udp-socket" (func $udp_socket (param i32 i32)))"#;
 
 /// A filter that does `body` before it answers `pass`. What functions return goes to 256.
 pub(crate) fn filter(data: &str, body: &str) -> Vec<u8> {
@@ -100,6 +107,7 @@ pub(crate) fn filter(data: &str, body: &str) -> Vec<u8> {
              import wasi:random/random@0.2.3; import wasi:cli/environment@0.2.3; import wasi:cli/exit@0.2.3;
              import wasi:cli/stdin@0.2.3; import wasi:cli/stdout@0.2.3; import wasi:cli/stderr@0.2.3;
              import wasi:filesystem/preopens@0.2.3; import wasi:sockets/tcp-create-socket@0.2.3;
+             import wasi:sockets/udp-create-socket@0.2.3;
              export cache-registry:policy/filter@0.1.0;
          }}"
     );
@@ -136,6 +144,7 @@ fn print(stream: &str, from: usize, length: usize) -> String {
 #[case::directories("(call $directories (i32.const 256))", NOTHING)]
 #[case::standard_input("(call $read (call $stdin) (i64.const 10) (i32.const 256))", DENIED)]
 #[case::sockets("(call $socket (i32.const 0) (i32.const 256))", DENIED)]
+#[case::datagrams("(call $udp_socket (i32.const 0) (i32.const 256))", DENIED)]
 #[tokio::test]
 async fn nothing_is_in_it(#[case] call: &str, #[case] expected: &str) {
     let before = "(i64.store (i32.const 256) (i64.const 0x0707070707070707))";
