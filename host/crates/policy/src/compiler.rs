@@ -140,9 +140,9 @@ impl Compiler {
                 let workers = workers.clone();
                 move |_| {
                     if is_large {
-                        step_back()
+                        step_back();
                     } else {
-                        give_way()
+                        give_way();
                     }
                     lock(&workers).push(rustix::thread::gettid());
                 }

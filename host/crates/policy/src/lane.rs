@@ -150,8 +150,8 @@ mod tests {
             stopping().await;
             let _ = ended.recv();
         };
-        let late = lane.take(&pace, endless).await;
-        assert!(matches!(late, Err(Undecided::Late(_))), "{late:?}");
+        let taken = lane.take(&pace, endless).await;
+        assert!(matches!(taken, Err(Undecided::Late(_))), "{taken:?}");
         drop(end);
     }
 }
