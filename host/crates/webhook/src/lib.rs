@@ -29,6 +29,7 @@ mod decide;
 mod explain;
 mod ground;
 mod inquiry;
+mod lingering;
 mod metrics;
 mod pod;
 mod review;

@@ -11,6 +11,7 @@ use cache_registry_runtime::{Drain, Shutdown};
 use tokio::net::TcpListener;
 
 use crate::certificate::{Certificate, CertificateError, Files};
+use crate::lingering::LingeringAcceptor;
 use crate::metrics::Metrics;
 
 /// Where the webhook listens, and with what certificate.
@@ -98,7 +99,7 @@ impl Server {
             .handshake_timeout(HANDSHAKE_TIMEOUT)
             .acceptor(NoDelayAcceptor::new());
         let mut server = axum_server::Server::<SocketAddr>::from_listener(self.listener)
-            .acceptor(acceptor)
+            .acceptor(LingeringAcceptor(acceptor))
             .handle(handle.clone())
             .first_request_timeout(FIRST_REQUEST_TIMEOUT)
             .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "connection refused"));
