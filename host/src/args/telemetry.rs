@@ -10,7 +10,7 @@ pub(crate) struct Telemetry {
     /// How logs are written to standard error; RUST_LOG chooses what
     #[arg(long, env = "CACHE_REGISTRY_LOG_FORMAT", default_value = "text", value_parser = LogFormat::from_str)]
     pub(crate) log_format: LogFormat,
-    /// The collector that traces are sent to, OTLP over HTTP: http://collector.example:4318. Without, none are
+    /// The collector that traces are sent to, a URL for OTLP over HTTP, mostly with port 4318. Without, none are
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = Endpoint::from_str)]
     pub(crate) otlp_endpoint: Option<Endpoint>,
     /// How many of the traces that begin here are sent, from 0, for none, to 1, for all; what somebody else began goes
