@@ -67,7 +67,7 @@ async fn webhook(args: args::Webhook) -> anyhow::Result<()> {
         &args.policies.limits(),
         HostFacts { node_address: args.node.node_address.clone(), own_registries: args.policies.registry_host },
     )?;
-    let set = ReloadableSet::built_in(engine, release, &mut metrics)?;
+    let set = ReloadableSet::built_in(engine, release, &mut metrics).context("a built-in policy")?;
     let connections = Connections::new(read_registries(&args.registries)?, Timeouts::default())?;
     let client = api_server().await.context("finding out how to reach the API server")?;
     let policies_config = cache_registry_configmaps::Config {

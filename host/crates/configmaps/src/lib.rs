@@ -42,7 +42,7 @@ pub use compression::{LARGEST_COMPONENT, decompress};
 pub use declaration::{BUILT_IN_PRIORITY, Declaration, Image, Source, decode};
 pub use encode::{EncodeError, NewConfigMap, encode};
 pub use refusal::Refusal;
-pub use reloadable::{NoSet, ReloadableSet};
+pub use reloadable::ReloadableSet;
 pub use run::{Config, Error, run};
 pub use settings::{LONGEST_SETTINGS, settings_json};
 pub use status::Status;

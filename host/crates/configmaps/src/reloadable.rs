@@ -1,9 +1,7 @@
 use std::sync::Arc;
 
-use cache_registry_policy::built_in::{self, ReleaseSettings};
-use cache_registry_policy::{
-    Engine, LoadError, Member, Observer, Policies, Policy, PolicyFailure, PolicySet, TooManyPolicies,
-};
+use cache_registry_policy::built_in::ReleaseSettings;
+use cache_registry_policy::{Engine, LoadError, Observer, Policies, Policy, PolicyFailure, PolicySet};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
@@ -23,29 +21,17 @@ pub struct ReloadableSet {
     pub(crate) status: Status,
 }
 
-/// The built-in policies are not as they should be, or not set as they can be.
-#[derive(Debug, thiserror::Error)]
-pub enum NoSet {
-    /// One of them was not loaded.
-    #[error("a built-in policy: {0}")]
-    Load(#[from] LoadError),
-    /// There is no place for all of them.
-    #[error(transparent)]
-    TooMany(#[from] TooManyPolicies),
-}
-
 /// How many failures may wait to be told. They are summed up anyhow.
 const FAILURES: usize = 64;
 
 impl ReloadableSet {
     /// Loads the built-in policies, and registers the metrics of policies and of their `ConfigMap`s. An error is about what
     /// `release` has to say.
-    pub fn built_in(engine: Engine, release: ReleaseSettings, metrics: &mut Registry) -> Result<Self, NoSet> {
+    pub fn built_in(engine: Engine, release: ReleaseSettings, metrics: &mut Registry) -> Result<Self, LoadError> {
         let (sender, failures) = mpsc::channel(FAILURES);
         let observer = Observer { metrics: cache_registry_policy::Metrics::register(metrics), failures: Some(sender) };
-        let built_in = Vec::from(built_in::load_for(&engine, &release)?);
-        let members = built_in.iter().cloned().map(Member::from).collect();
-        let set = PolicySet::new(engine.clone(), members, observer.clone())?;
+        let set = PolicySet::built_in(engine.clone(), &release, observer.clone())?;
+        let built_in = set.members().map(|member| Arc::clone(&member.policy)).collect();
         let status = Status::new();
         let metrics = Metrics::register(metrics, &status);
         let (policies, failures) = (Policies::new(set), Some(failures));

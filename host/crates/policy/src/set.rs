@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use crate::bindings::types;
-use crate::built_in;
+use crate::built_in::{self, ReleaseSettings};
 use crate::engine::Engine;
 use crate::failure::{Failure, one_line};
 use crate::lane::Undecided;
@@ -79,9 +79,9 @@ impl PolicySet {
         Ok(Self::of(engine, members, observer))
     }
 
-    /// The set where nobody brought a policy: `default-filter` and `default-rewrite`.
-    pub fn built_in(engine: Engine, observer: Observer) -> Result<Self, LoadError> {
-        let members = built_in::load(&engine)?.map(Member::from);
+    /// The set where nobody brought a policy: `default-filter` and `default-rewrite`, as a release has them.
+    pub fn built_in(engine: Engine, release: &ReleaseSettings, observer: Observer) -> Result<Self, LoadError> {
+        let members = built_in::load_for(&engine, release)?.map(Member::from);
         Ok(Self::of(engine, members.into(), observer))
     }
 
@@ -92,8 +92,8 @@ impl PolicySet {
 
     /// The verdict on each container, in the order of `containers`.
     ///
-    /// Always answers, within the limits' `wait`, and the longer of three seconds and four times `time`: what a policy or this crate gets wrong is
-    /// an image left alone, with a warning.
+    /// Always answers, within the limits' `wait`, and the longer of three seconds and four times `time`: what a policy or
+    /// this crate gets wrong is an image left alone, with a warning.
     pub async fn decide(&self, pod: Arc<PodFacts>, containers: Vec<ContainerFacts>) -> Vec<Verdict> {
         let count = containers.len();
         if count == 0 {

@@ -8,6 +8,7 @@ use axum::http::{Request, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cache_registry_core::NodeAddress;
+use cache_registry_policy::built_in::ReleaseSettings;
 use cache_registry_policy::{Engine, HostFacts, Limits, Observer, Policies, PolicySet};
 use cache_registry_webhook::{Metrics, router};
 use http_body_util::BodyExt as _;
@@ -21,7 +22,7 @@ async fn the_built_in_policies_decide() {
     let own_registries = vec!["cache.example:5000".to_owned()];
     let engine = Engine::new(&Limits::default(), HostFacts { node_address: node.clone(), own_registries }).unwrap();
     let observer = Observer::from(cache_registry_policy::Metrics::register(&mut registry));
-    let policies = Policies::new(PolicySet::built_in(engine, observer).unwrap());
+    let policies = Policies::new(PolicySet::built_in(engine, &ReleaseSettings::default(), observer).unwrap());
     let router = router(Arc::new(policies), node, Metrics::register(&mut registry));
 
     let object = json!({

@@ -13,7 +13,7 @@ const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abc
 
 fn set() -> PolicySet {
     let facts = HostFacts { own_registries: own_registries(), ..HostFacts::default() };
-    PolicySet::built_in(Engine::new(&LIMITS, facts).unwrap(), nobody()).unwrap()
+    PolicySet::built_in(Engine::new(&LIMITS, facts).unwrap(), &ReleaseSettings::default(), nobody()).unwrap()
 }
 
 fn own_registries() -> Vec<String> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cache_registry_core::{PodFacts, Verdict};
-use cache_registry_policy::{Engine, Member, Metrics, Observer, OnError, Policies, Policy, PolicySet, built_in};
+use cache_registry_policy::built_in::{self, ReleaseSettings};
+use cache_registry_policy::{Engine, Member, Metrics, Observer, OnError, Policies, Policy, PolicySet};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -131,7 +132,7 @@ async fn nothing_is_shown_of_a_policy_that_is_gone() {
 async fn the_set_that_is_put_in_force_decides() {
     let engine = engine();
     let ignoring = policy(&engine, "guest", &guest::filter_answering(&Answer::Ignore("no")));
-    let policies = Policies::new(PolicySet::built_in(engine.clone(), nobody()).unwrap());
+    let policies = Policies::new(PolicySet::built_in(engine.clone(), &ReleaseSettings::default(), nobody()).unwrap());
     let handle = policies.clone();
     let ask = || policies.decide(Arc::default(), vec![container("a:1")]);
     assert_eq!(ask().await, [cached("a:1")]);

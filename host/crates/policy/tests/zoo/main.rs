@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cache_registry_core::{ContainerFacts, ContainerKind, Decision, PodFacts, PullPolicy};
+use cache_registry_policy::built_in::{self, ReleaseSettings};
 use cache_registry_policy::{
-    Engine, HostFacts, Limits, LoadError, Member, Metrics, Observer, PolicyFailure, PolicySet, built_in,
+    Engine, HostFacts, Limits, LoadError, Member, Metrics, Observer, PolicyFailure, PolicySet,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -51,7 +52,7 @@ fn pod() -> Arc<PodFacts> {
 
 /// Asks the built-in policies again and again until it is told to stop, and returns how often.
 async fn ask_the_good(engine: Engine, stop: Arc<AtomicBool>, asked: Arc<AtomicUsize>) {
-    let good = PolicySet::built_in(engine, nobody()).unwrap();
+    let good = PolicySet::built_in(engine, &ReleaseSettings::default(), nobody()).unwrap();
     while !stop.load(Ordering::Relaxed) {
         for verdict in good.decide(pod(), containers()).await {
             assert!(
