@@ -28,16 +28,18 @@ impl Allowance {
         Self(Arc::new(Mutex::new(Account { pace, left: limits.time, charged: None })))
     }
 
-    /// Whether anything is left, as long as anybody waits for the decision.
-    pub(crate) fn is_left(&self) -> Result<bool, Late> {
-        let account = self.account();
-        account.pace.is_in_time()?;
-        Ok(account.is_left())
+    /// For a decision that has its thread to itself.
+    pub(crate) fn unhurried(limits: &Limits) -> Self {
+        Self::of(limits, Pace::unhurried(limits))
     }
 
-    /// The policy is asked something. What was done since it was asked before was done by others.
-    pub(crate) fn begin(&self) {
-        self.account().charged = None;
+    /// The policy is to be asked something, as long as anybody waits for the decision: whether it has time left. What was
+    /// done since it was asked before was done by others.
+    pub(crate) fn begin(&self) -> Result<bool, Late> {
+        let mut account = self.account();
+        account.pace.is_in_time()?;
+        account.charged = None;
+        Ok(account.is_left())
     }
 
     /// It runs while the clock ticks: it may go on, go on elsewhere, or has had enough.
@@ -118,7 +120,7 @@ mod tests {
         let allowance = Allowance(Arc::new(Mutex::new(account())));
         let here = thread::current().id();
         for on_a_core in [100 * MS, 1000 * MS] {
-            allowance.begin();
+            assert_eq!(allowance.begin(), Ok(true));
             allowance.account().charge(here, on_a_core);
         }
         assert_eq!(allowance.account().left + 2 * TICK, 10 * MS);
@@ -128,6 +130,6 @@ mod tests {
     fn nobody_waits_for_ever_for_a_core() {
         let allowance = Allowance::of(&Limits::default(), Pace::over());
         assert!(allowance.tick().is_err());
-        assert!(allowance.is_left().is_err());
+        assert!(allowance.begin().is_err());
     }
 }

@@ -1,6 +1,6 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -19,7 +19,6 @@ pub(crate) struct Running {
 
 #[derive(Default)]
 struct Hands {
-    ticks: AtomicU64,
     guests: AtomicUsize,
     stands: AtomicBool,
 }
@@ -74,7 +73,6 @@ impl Hands {
         loop {
             thread::sleep(TICK);
             let Some(engine) = engine.upgrade() else { return };
-            self.ticks.fetch_add(1, Ordering::Relaxed);
             engine.increment_epoch();
             drop(engine);
             alone = if self.is_alone() { alone + 1 } else { 0 };
@@ -99,6 +97,7 @@ impl Hands {
 mod tests {
     use super::*;
     use std::time::Instant;
+    use wasmtime::{Config, Engine, Instance, Module, Store, Trap};
 
     fn until(what: impl Fn() -> bool) {
         let began = Instant::now();
@@ -110,21 +109,28 @@ mod tests {
 
     #[test]
     fn it_stands_while_there_are_no_guests_and_not_while_there_is_one() {
-        let engine = wasmtime::Engine::default();
+        let engine = Engine::new(Config::new().epoch_interruption(true)).unwrap();
+        let endless = wat::parse_str(r#"(module (func (export "run") (loop $forever (br $forever))))"#).unwrap();
+        let endless = Module::new(&engine, endless).unwrap();
+        let mut store = Store::new(&engine, ());
+        let guest = Instance::new(&mut store, &endless, &[]).unwrap();
+        let guest = guest.get_typed_func::<(), ()>(&mut store, "run").unwrap();
         let clock = Clock::start(engine.weak()).unwrap();
-        let ticks = || clock.hands.ticks.load(Ordering::Relaxed);
         until(|| clock.hands.stands.load(Ordering::SeqCst));
         let running = clock.run();
-        let stood = ticks();
-        // Longer than it would linger.
-        until(|| ticks() > stood + 2 * LINGER);
+        // Longer than it would linger. With a clock that stands, this would not end before that looks around.
+        store.set_epoch_deadline(2 * LINGER);
+        let began = Instant::now();
+        let ended = guest.call(&mut store, ()).unwrap_err();
+        assert_eq!(ended.downcast_ref(), Some(&Trap::Interrupt));
+        assert!(began.elapsed() < REST / 3, "{:?}", began.elapsed());
         drop(running);
         until(|| clock.hands.stands.load(Ordering::SeqCst));
     }
 
     #[test]
     fn its_thread_ends_with_the_engine() {
-        let engine = wasmtime::Engine::default();
+        let engine = Engine::default();
         let clock = Clock::start(engine.weak()).unwrap();
         until(|| clock.hands.stands.load(Ordering::SeqCst));
         let hands = Arc::downgrade(&clock.hands);

@@ -20,7 +20,7 @@ use crate::survey::Survey;
 /// Turns components into code, one after the other, and knows those that are in use.
 ///
 /// Compiling is the only thing here that takes long, and nothing can stop it once it runs. So it has threads of its
-/// own that the kernel lets run when nobody else wants to, it is bounded by what can be seen of a component before, and
+/// own that let others go first, it is bounded by what can be seen of a component before, and
 /// one that takes too long is left to itself: the threads that are on it end with it, and the next one has others.
 pub(crate) struct Compiler {
     longest: Duration,
@@ -278,5 +278,14 @@ mod tests {
         assert_eq!(lock(&engine.compiler().known).len(), 1);
         drop((first, second));
         assert!(engine.compiler().known(&digest).is_none(), "only those in use are known");
+    }
+
+    #[test]
+    fn it_is_seen_what_a_thread_has_taken() {
+        let taken = std::thread::spawn(|| {
+            give_way();
+            taken(&[rustix::thread::gettid()])
+        });
+        assert!(!taken.join().unwrap().is_zero());
     }
 }

@@ -52,7 +52,7 @@ impl SlowLane {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Undecided> {
         let mut work: Work<T> = Box::pin(work);
-        if let Poll::Ready(done) = go_on(&mut work)? {
+        if let Poll::Ready(done) = without_panic(|| poll(work.as_mut()))? {
             return Ok(done);
         }
         pace.slow_down();
@@ -62,7 +62,7 @@ impl SlowLane {
             if sender.is_closed() {
                 return;
             }
-            let done = dispatcher::with_default(&log, || finish(work));
+            let done = dispatcher::with_default(&log, || without_panic(|| to_its_end(work)));
             // Who asked may be gone by now, as above.
             drop(sender.send(done));
         });
@@ -74,28 +74,23 @@ impl SlowLane {
 }
 
 /// Does work to its end on this thread.
-pub(crate) fn to_its_end<T: Send>(work: impl Future<Output = T> + Send) -> T {
+pub(crate) fn to_its_end<T>(work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
-        if let Poll::Ready(done) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        if let Poll::Ready(done) = poll(work.as_mut()) {
             return done;
         }
     }
 }
 
-fn finish<T>(mut work: Work<T>) -> Result<T, Undecided> {
-    loop {
-        if let Poll::Ready(done) = go_on(&mut work)? {
-            return Ok(done);
-        }
-    }
+/// Nothing that is done here waits for anything: when it stops, it is to go on somewhere else.
+fn poll<T>(work: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
+    work.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Nothing that is done here waits for anything: when it stops, it is to go on somewhere else.
-fn go_on<T>(work: &mut Work<T>) -> Result<Poll<T>, Undecided> {
-    let poll = || work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    // A fault of this program's costs one request its caching, and not the process.
-    panic::catch_unwind(AssertUnwindSafe(poll)).map_err(|_| Undecided::Panic)
+/// A fault of this program's costs one request its caching, and not the process.
+fn without_panic<T>(work: impl FnOnce() -> T) -> Result<T, Undecided> {
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| Undecided::Panic)
 }
 
 #[cfg(test)]

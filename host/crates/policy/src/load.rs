@@ -14,7 +14,6 @@ use crate::host::Host;
 use crate::instance::Instance;
 use crate::lane::to_its_end;
 use crate::log::Log;
-use crate::pace::Pace;
 use crate::survey::Survey;
 use crate::wasi;
 
@@ -303,7 +302,7 @@ async fn try_out(engine: &Engine, policy: &Policy) -> Result<(), LoadError> {
     let log = Arc::new(Log::of(policy.identity.clone()));
     let trial = |error: wasmtime::Error| LoadError::trial(&Failure::of(&error, engine.limits().time, &log));
     let contract = |error: wasmtime::Error| LoadError::Contract(in_words(&error));
-    let allowance = Allowance::of(engine.limits(), Pace::unhurried(engine.limits()));
+    let allowance = Allowance::unhurried(engine.limits());
     let instance = Instance::new(engine, policy, Arc::default(), log.clone(), allowance).await;
     let mut instance = instance.map_err(trial)?;
     let exports = policy.component.asked();

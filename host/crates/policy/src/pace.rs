@@ -6,13 +6,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::engine::Limits;
 
-/// Where a decision is made, and until when.
+/// Where a decision is made, and for how long.
 #[derive(Debug)]
 pub(crate) struct Pace {
     in_place: AtomicBool,
     /// What the thread that it is made on in place had had on a core.
     began: Duration,
-    until: Instant,
+    asked: Instant,
     longest: Duration,
 }
 
@@ -55,7 +55,7 @@ impl Pace {
 
     /// Whether anybody waits for it still.
     pub(crate) fn is_in_time(&self) -> Result<(), Late> {
-        if Instant::now() < self.until { Ok(()) } else { Err(Late(self.longest)) }
+        if self.asked.elapsed() < self.longest { Ok(()) } else { Err(Late(self.longest)) }
     }
 
     /// How long it may take.
@@ -65,9 +65,7 @@ impl Pace {
 
     fn new(limits: &Limits, in_place: bool) -> Self {
         let longest = LONGEST.max(limits.time.saturating_mul(4));
-        let now = Instant::now();
-        let until = now.checked_add(longest).unwrap_or(now);
-        Self { in_place: AtomicBool::new(in_place), began: on_a_core(), until, longest }
+        Self { in_place: AtomicBool::new(in_place), began: on_a_core(), asked: Instant::now(), longest }
     }
 }
 
@@ -80,7 +78,7 @@ pub(crate) fn on_a_core() -> Duration {
 impl Pace {
     /// As it is when nobody waits any more.
     pub(crate) fn over() -> Arc<Self> {
-        Arc::new(Self { until: Instant::now(), longest: Duration::ZERO, ..Self::new(&Limits::default(), false) })
+        Arc::new(Self { longest: Duration::ZERO, ..Self::new(&Limits::default(), false) })
     }
 }
 

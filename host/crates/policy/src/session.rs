@@ -118,12 +118,11 @@ impl<'r> Session<'r> {
         question: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let time = self.engine.limits().time;
-        if !self.allowance.is_left().map_err(Failure::late)? {
+        if !self.allowance.begin().map_err(Failure::late)? {
             return Err(Failure::time(time));
         }
         let began = Instant::now();
         self.log.call();
-        self.allowance.begin();
         let answer = match self.ready().await {
             Ok(instance) => question(instance).await,
             Err(error) => Err(error),

@@ -10,7 +10,6 @@ use crate::instance::Instance;
 use crate::lane::to_its_end;
 use crate::load::Policy;
 use crate::log::Log;
-use crate::pace::Pace;
 
 /// What a policy takes for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +29,7 @@ impl Engine {
         let began = Instant::now();
         let log = Arc::new(Log::of(policy.identity.clone()));
         let asked = async {
-            let allowance = Allowance::of(self.limits(), Pace::unhurried(self.limits()));
+            let allowance = Allowance::unhurried(self.limits());
             let mut instance = Instance::new(self, policy, pod.clone(), log.clone(), allowance).await?;
             let start = began.elapsed();
             let exports = policy.component.asked();
