@@ -77,6 +77,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
             ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
         }
         let closing = closing.get_or_insert_with(|| Box::pin(sleep(LONGEST)));
+        // First, for a client that goes on sending.
+        if closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         let mut unheard = [0; 4096];
         loop {
             let mut buffer = ReadBuf::new(&mut unheard);
@@ -84,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
                 // The client's end, or none that it could still say.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => return closing.as_mut().poll(cx).map(Ok),
+                Poll::Pending => return Poll::Pending,
             }
         }
     }

@@ -138,14 +138,17 @@ impl Drop for ReviewTimer<'_> {
 }
 
 impl Outcome {
-    fn label(self) -> Label {
-        let value = match self {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
             Self::Patched => "patched",
             Self::Unchanged => "unchanged",
             Self::Passed => "passed",
             Self::Refused => "refused",
-        };
-        [("outcome", value)]
+        }
+    }
+
+    fn label(self) -> Label {
+        [("outcome", self.as_str())]
     }
 }
 

@@ -1,3 +1,4 @@
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,10 +64,8 @@ pub(crate) enum Refusal {
 async fn mutate_pods<D: Decide>(State(webhook): State<Arc<Webhook<D>>>, request: extract::Request) -> Response {
     let metrics = &webhook.metrics;
     let _timer = metrics.start_review();
-    // For the trace that the API server may name in them.
-    let headers = request.headers().clone();
-    let answered = match body(request).await {
-        Ok(body) => webhook.answer(&headers, &body).await,
+    let answered = match read(request).await {
+        Ok((headers, body)) => webhook.answer(&headers, &body).await,
         Err(refusal) => Err(refusal),
     };
     match answered {
@@ -85,12 +84,14 @@ async fn mutate_pods<D: Decide>(State(webhook): State<Arc<Webhook<D>>>, request:
     }
 }
 
-async fn body(request: extract::Request) -> Result<Bytes, Refusal> {
-    if !is_json(request.headers()) {
+/// The headers, for the trace that the API server may name in them, and the body.
+async fn read(mut request: extract::Request) -> Result<(HeaderMap, Bytes), Refusal> {
+    let headers = mem::take(request.headers_mut());
+    if !is_json(&headers) {
         return Err(Refusal::ContentType);
     }
     match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => Ok(body),
+        Ok(Ok(body)) => Ok((headers, body)),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Refusal::TooLarge),
         Ok(Err(_)) => Err(Refusal::BrokenOff),
         Err(_) => Err(Refusal::TooSlow),
@@ -130,13 +131,7 @@ impl<D: Decide> Webhook<D> {
         tracing::debug!(namespace = request.namespace(), pod = inquiry.pod.name(), ?outcome, "reviewed");
         note("k8s.namespace.name", request.namespace());
         note("k8s.pod.name", inquiry.pod.name().unwrap_or_default());
-        note(
-            "cache_registry.outcome",
-            match outcome {
-                Outcome::Patched => "patched",
-                _ => "unchanged",
-            },
-        );
+        note("cache_registry.outcome", outcome.as_str());
         let warnings = warnings::fit(&conclusion.warnings);
         let answer = review::allowed(&request.uid, &conclusion.patch, &warnings).map_err(Refusal::Unwritten)?;
         Ok((outcome, answer))

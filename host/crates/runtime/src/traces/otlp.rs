@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -22,6 +23,9 @@ use crate::telemetry::InitError;
 /// pod's `terminationGracePeriodSeconds`.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
+/// Whether there is a collector. What is told of spans is put into words for one alone.
+static SENDS: AtomicBool = AtomicBool::new(false);
+
 /// Our crates and no others: what libraries trace may name headers, and is not ours to answer for.
 const OURS: &str = "cache_registry";
 
@@ -45,6 +49,7 @@ impl Sending {
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
             .with_batch_exporter(exporter)
             .build();
+        SENDS.store(true, Ordering::Relaxed);
         Ok(Self(provider))
     }
 
@@ -69,25 +74,35 @@ where
         .with_filter(Targets::new().with_target(OURS, LevelFilter::INFO))
 }
 
+fn sends() -> bool {
+    SENDS.load(Ordering::Relaxed)
+}
+
 /// Makes a span part of the trace that a request's headers name
 /// ([`traceparent`](https://www.w3.org/TR/trace-context/)). Called before the span is entered.
 pub fn join(span: &Span, headers: &HeaderMap) {
+    if !sends() {
+        return;
+    }
     let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
     if context.span().span_context().is_valid() {
-        // It fails where no collector is named, and then there is no trace to join.
+        // It fails for a span that is in no trace, and then there is none to join.
         let _ = span.set_parent(context);
     }
 }
 
 /// Names the trace of the current span in the headers of a request.
 pub fn hand_on(headers: &mut HeaderMap) {
+    if !sends() {
+        return;
+    }
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeaderInjector(headers));
 }
 
 /// Tells something of the current span, in traces alone.
 pub fn note(key: &'static str, value: &(impl ToString + ?Sized)) {
     let span = Span::current();
-    if !span.is_disabled() {
+    if sends() && !span.is_disabled() {
         span.set_attribute(key, value.to_string());
     }
 }
