@@ -36,6 +36,7 @@ pub struct Span {
     pub parent: String,
     /// Everything that is said of it and of whose it is, OTLP in JSON.
     pub text: String,
+    attributes: Value,
 }
 
 impl Collector {
@@ -107,13 +108,13 @@ impl Span {
             id: of_it("spanId"),
             parent: of_it("parentSpanId"),
             text: format!("{of} {span}"),
+            attributes: span["attributes"].clone(),
         }
     }
 
     /// An attribute of it that is a text; empty where it has none of that name.
     pub fn attribute(&self, name: &str) -> String {
-        let values = self.text.split_once(&format!(r#""key":"{name}","value":{{"stringValue":""#));
-        values.and_then(|(_, rest)| rest.split_once('"')).map(|(value, _)| value.to_owned()).unwrap_or_default()
+        attribute(&self.attributes, name)
     }
 }
 

@@ -36,9 +36,9 @@ const MOST_TRIED: usize = 8;
 /// Of names, in a message.
 const MOST_NAMED: usize = 8;
 
-/// For who has shown nothing to a registry that does not let everybody in.
+/// For who has shown nothing to a registry that does not let everybody in. Without its full stop.
 pub(crate) const ADVICE: &str = "Give its pods a pull secret for it; or where nodes have credentials of their own for this registry, \
-                    name it in controllers.webhook.nodeRegistries and make the pods anew.";
+                    name it in controllers.webhook.nodeRegistries and make the pods anew";
 
 /// The types of Secrets that a kubelet pulls with, and the key of each
 /// (<https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>).
@@ -190,7 +190,7 @@ impl Attempt {
             words.push(format!("The pull secrets of those who use it, {names}, hold nothing for this registry."));
         }
         if failure.reason == Reason::Unauthorized && self.tried.is_empty() && (may_read || secrets.is_empty()) {
-            words.push(ADVICE.to_owned());
+            words.push(format!("{ADVICE}."));
         }
         if !self.of_no_use.is_empty() {
             let problems = self.of_no_use.iter().map(|(secret, problem)| format!("{secret} ({problem})"));

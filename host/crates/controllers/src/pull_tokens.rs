@@ -136,8 +136,7 @@ impl PullTokens {
         let used = self.0.pods.using(&wanted.registry, &wanted.repository).await?;
         if used.secrets.is_empty() {
             // The proxy goes on with a sentence of its own.
-            let advice = ADVICE.trim_end_matches('.');
-            let message = format!("no pod that uses it names a pull secret. {advice}");
+            let message = format!("no pod that uses it names a pull secret. {ADVICE}");
             return Err(Refusal::new(StatusCode::NOT_FOUND, message));
         }
         let reference = used.source.manifest_reference();
