@@ -50,16 +50,9 @@ impl Allowance {
         account.pace.is_in_time()?;
         Ok(match account.is_left() {
             false => UpdateDeadline::Interrupt,
-            true if account.pace.is_too_slow(on_a_core) => UpdateDeadline::Yield(1),
-            true => {
-                let slow = account.pace.is_slow();
-                drop(account);
-                if slow {
-                    // The kernel would let it end its slice of some milliseconds before another thread gets to run.
-                    thread::yield_now();
-                }
-                UpdateDeadline::Continue(1)
-            }
+            true if account.pace.is_in_place_still(on_a_core) => UpdateDeadline::Continue(1),
+            // It stops, for who does it to say where and when it goes on.
+            true => UpdateDeadline::Yield(1),
         })
     }
 

@@ -43,14 +43,9 @@ impl Pace {
         self.in_place.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the thread, which has had so much on a core, should have something else to do by now.
-    pub(crate) fn is_too_slow(&self, on_a_core: Duration) -> bool {
-        self.in_place.load(Ordering::Relaxed) && on_a_core.saturating_sub(self.began) > PATIENCE
-    }
-
-    /// Whether it is made where others go first.
-    pub(crate) fn is_slow(&self) -> bool {
-        !self.in_place.load(Ordering::Relaxed)
+    /// Whether the thread that it is made on in place, and which has had so much on a core, may go on with it.
+    pub(crate) fn is_in_place_still(&self, on_a_core: Duration) -> bool {
+        self.in_place.load(Ordering::Relaxed) && on_a_core.saturating_sub(self.began) <= PATIENCE
     }
 
     /// Whether anybody waits for it still.
@@ -87,14 +82,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_on_a_core_in_place_for_long_is_too_slow() {
+    fn what_is_on_a_core_for_long_is_in_place_no_more() {
         let limits = Limits::default();
         let (in_place, unhurried) = (Pace::in_place(&limits), Pace::unhurried(&limits));
-        let long = in_place.began + 2 * PATIENCE;
-        assert!(in_place.is_too_slow(long) && !in_place.is_too_slow(in_place.began));
-        assert!(!unhurried.is_too_slow(long + LONGEST));
+        let (short, long) = (in_place.began + PATIENCE, in_place.began + 2 * PATIENCE);
+        assert!(in_place.is_in_place_still(short) && !in_place.is_in_place_still(long));
+        assert!(!unhurried.is_in_place_still(unhurried.began));
         in_place.slow_down();
-        assert!(!in_place.is_too_slow(long));
+        assert!(!in_place.is_in_place_still(short));
     }
 
     #[test]
