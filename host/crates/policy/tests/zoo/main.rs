@@ -149,7 +149,7 @@ fn the_memory_comes_back() {
     runtime().block_on(async {
         let engine = engine();
         let mut resident = Vec::new();
-        while !resident.last_chunk::<AT_REST>().is_some_and(|last| last[AT_REST - 1] < last[0] + (4 << 20)) {
+        while resident.last_chunk::<AT_REST>().is_none_or(|last| last[AT_REST - 1] >= last[0] + (4 << 20)) {
             let round = resident.len();
             for (name, wasm, _) in beasts::when_asked().into_iter().filter(|(_, _, cause)| *cause != "time") {
                 ask(&engine, name, &wasm).await;
