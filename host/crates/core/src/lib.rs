@@ -29,6 +29,7 @@ mod reach;
 mod reason;
 mod reference;
 mod referrers_tag;
+mod traces;
 
 pub use admission::{ContainerFacts, ContainerKind, Decision, Owner, PodFacts, PullPolicy, Verdict};
 pub use bytes::parse_bytes;
@@ -43,3 +44,4 @@ pub use reach::{Named, reached};
 pub use reason::Reason;
 pub use reference::{InvalidReference, Reference};
 pub use referrers_tag::{cosign_tags, is_referrers_tag, referrers_tag};
+pub use traces::TRACES;

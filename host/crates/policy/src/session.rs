@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use cache_registry_core::{ContainerFacts, PodFacts, Reference};
+use cache_registry_core::{ContainerFacts, PodFacts, Reference, TRACES};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::allowance::Allowance;
 use crate::bindings::types::{Rewritten, Verdict};
@@ -28,6 +30,8 @@ pub(crate) struct Session<'r> {
     took: Duration,
     log: Arc<Log>,
     failed_by: Vec<Cause>,
+    /// From the first question on; none before. It ends with the last answer.
+    span: Span,
 }
 
 /// An image under a new reference, and where the cache fetches it from.
@@ -55,6 +59,7 @@ impl<'r> Session<'r> {
             took: Duration::ZERO,
             log: Arc::new(Log::of(seat.member.policy.identity.clone())),
             failed_by: Vec::new(),
+            span: Span::none(),
         }
     }
 
@@ -72,16 +77,22 @@ impl<'r> Session<'r> {
         if self.failed_by.contains(&cause) {
             return;
         }
+        let is_first = self.failed_by.is_empty();
         self.failed_by.push(cause);
         let (policy, cause) = (&self.seat.member.policy, cause.as_str());
-        tracing::warn!(
-            policy = policy.name(),
-            cause,
-            container = container.name,
-            image = %container.image,
-            on_error = ?self.seat.member.on_error,
-            "policy failed: {words}"
-        );
+        if is_first {
+            self.span.record("cache_registry.failure", cause);
+        }
+        self.span.in_scope(|| {
+            tracing::warn!(
+                policy = policy.name(),
+                cause,
+                container = container.name,
+                image = %container.image,
+                on_error = ?self.seat.member.on_error,
+                "policy failed: {words}"
+            );
+        });
         let failure = PolicyFailure {
             policy: policy.name().to_owned(),
             cause,
@@ -121,12 +132,20 @@ impl<'r> Session<'r> {
         if !self.allowance.begin().map_err(Failure::late)? {
             return Err(Failure::time(time));
         }
+        if self.span.is_none() {
+            let policy = self.seat.member.policy.name();
+            self.span = tracing::info_span!(target: TRACES, "policy", policy, cache_registry.failure = Empty);
+        }
+        let span = self.span.clone();
         let began = Instant::now();
         self.log.call();
-        let answer = match self.ready().await {
-            Ok(instance) => question(instance).await,
-            Err(error) => Err(error),
+        let asking = async {
+            match self.ready().await {
+                Ok(instance) => question(instance).await,
+                Err(error) => Err(error),
+            }
         };
+        let answer = asking.instrument(span).await;
         self.took += began.elapsed();
         answer.map_err(|error| {
             tracing::debug!(policy = self.seat.member.policy.name(), ?error, "call failed");

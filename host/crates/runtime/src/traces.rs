@@ -21,12 +21,9 @@ use absent as with;
 #[cfg(feature = "otlp")]
 use otlp as with;
 
+pub use cache_registry_core::TRACES;
 pub(crate) use with::{Sending, layer};
 pub use with::{hand_on, join, note};
-
-/// The target of spans that are for traces alone. Log lines are about the request that they belong to, and do not name
-/// its legs.
-pub const TRACES: &str = "cache_registry::traces";
 
 /// Where spans go, and of whom they tell.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,6 +10,7 @@ mod load;
 mod log;
 mod order;
 mod pod;
+mod traced;
 mod usage;
 mod wasi;
 
