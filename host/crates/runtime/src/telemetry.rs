@@ -56,8 +56,12 @@ pub fn init(format: LogFormat, traces: Option<&Traces>) -> Result<Telemetry, Ini
         LogFormat::Json => logs.json().flatten_event(true).with_span_list(false).boxed(),
     };
     let sending = traces.map(Sending::begin).transpose()?;
-    let spans = sending.as_ref().map(traces::layer);
-    tracing_subscriber::registry().with(logs.with_filter(filter)).with(spans).try_init()?;
+    let logs = tracing_subscriber::registry().with(logs.with_filter(filter));
+    // An `Option` of a layer would do, and where it is `None` ask the filter of logs about each span for traces anew.
+    match &sending {
+        None => logs.try_init()?,
+        Some(sending) => logs.with(traces::layer(sending)).try_init()?,
+    }
     if let Some(traces) = traces {
         tracing::info!(collector = %traces.endpoint, "sending traces");
     }
