@@ -100,11 +100,12 @@ impl Bed {
 
         let mut cache = Cache::new(folder, network, &tools, &options)?;
         let mut upstream = Upstream::new(folder, network, &tools);
-        let mut collector = options.traces.then(|| Collector::new(folder, network, &tools)).transpose()?;
+        let traced = options.traces.then_some(&authority);
+        let mut collector = traced.map(|authority| Collector::new(folder, network, &tools, authority)).transpose()?;
         if let Some(collector) = &mut collector {
             collector.part.start().await?;
         }
-        let operator = Operator::new(folder, network, &tools, &cache, options.traces);
+        let operator = Operator::new(folder, network, &tools, &cache, traced);
         operator.write_registries(upstream.address())?;
         let node = |name, place, containerd| {
             Node::new(folder, network, &tools, name, place, containerd, |namespace| operator.proxy(name, namespace))
@@ -182,7 +183,8 @@ impl Bed {
         let address = webhook_address(self.network, replica);
         let certificate = self.authority.server(&format!("webhook-{replica}"), address)?;
         let kubeconfig = self.control_plane.kubeconfig_of(&self.authority, WEBHOOK_USER)?;
-        let operator = Operator::new(self.folder(), self.network, &self.tools, &self.cache, self.collector.is_some());
+        let traced = self.collector.as_ref().map(|_| &self.authority);
+        let operator = Operator::new(self.folder(), self.network, &self.tools, &self.cache, traced);
         Ok(operator.webhook(replica, &certificate, &kubeconfig))
     }
 

@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::certificates::Authority;
 use crate::network::Network;
 use crate::part::{Part, Ready};
 use crate::tools::Tools;
 
-const HTTP: u16 = 4318;
 const GRPC: u16 = 4317;
+const HTTP: u16 = 4318;
+const HTTPS: u16 = 4319;
 
-/// The OpenTelemetry Collector, which writes what it takes to a file.
+/// The OpenTelemetry Collector, which writes what it takes to a file: from the roles over HTTPS, from the API server and
+/// the registry without.
 #[derive(Debug)]
 pub struct Collector {
     /// Its process.
@@ -40,19 +43,26 @@ pub struct Span {
 }
 
 impl Collector {
-    pub(crate) fn new(folder: &Path, network: Network, tools: &Tools) -> Result<Self> {
-        let (address, file) = (network.shared(HTTP), folder.join("traces.json"));
+    pub(crate) fn new(folder: &Path, network: Network, tools: &Tools, authority: &Authority) -> Result<Self> {
+        let (address, file) = (network.shared(HTTPS), folder.join("traces.json"));
+        let certificate = authority.server("collector", address)?;
         let config = folder.join("collector.yaml");
         // JSON, which is YAML too.
         let configuration = json!({
-            "receivers": { "otlp": { "protocols": {
-                "http": { "endpoint": address },
-                "grpc": { "endpoint": network.shared(GRPC) },
-            }}},
+            "receivers": {
+                "otlp": { "protocols": {
+                    "http": { "endpoint": network.shared(HTTP) },
+                    "grpc": { "endpoint": network.shared(GRPC) },
+                }},
+                "otlp/roles": { "protocols": { "http": {
+                    "endpoint": address,
+                    "tls": { "cert_file": certificate.certificate, "key_file": certificate.key },
+                }}},
+            },
             "exporters": { "file": { "path": file, "append": true, "flush_interval": "100ms" } },
             "service": {
                 "telemetry": { "metrics": { "level": "none" } },
-                "pipelines": { "traces": { "receivers": ["otlp"], "exporters": ["file"] } },
+                "pipelines": { "traces": { "receivers": ["otlp", "otlp/roles"], "exporters": ["file"] } },
             },
         });
         fs::write(&config, configuration.to_string())?;
@@ -61,7 +71,12 @@ impl Collector {
         Ok(Self { part, file })
     }
 
-    /// The URL at which a collector of a bed takes traces.
+    /// The URL at which a collector of a bed takes traces of the roles. Its certificate is of the bed's authority.
+    pub(crate) fn endpoint_of_the_roles(network: Network) -> String {
+        format!("https://{}", network.shared(HTTPS))
+    }
+
+    /// The URL at which it takes those of others.
     pub(crate) fn endpoint(network: Network) -> String {
         format!("http://{}", network.shared(HTTP))
     }

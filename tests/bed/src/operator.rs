@@ -62,12 +62,20 @@ pub(crate) struct Operator<'a> {
     tools: &'a Tools,
     cache: &'a Cache,
     registries: PathBuf,
-    collector: Option<String>,
+    /// The CA of the collector, a file, where there is one.
+    collector: Option<PathBuf>,
 }
 
 impl<'a> Operator<'a> {
-    pub(crate) fn new(folder: &'a Path, network: Network, tools: &'a Tools, cache: &'a Cache, traces: bool) -> Self {
-        let collector = traces.then(|| Collector::endpoint(network));
+    /// They send traces to a collector of this authority's, if there is one.
+    pub(crate) fn new(
+        folder: &'a Path,
+        network: Network,
+        tools: &'a Tools,
+        cache: &'a Cache,
+        collector: Option<&Authority>,
+    ) -> Self {
+        let collector = collector.map(Authority::file);
         Self { folder, network, tools, cache, registries: registries_file(folder), collector }
     }
 
@@ -140,7 +148,10 @@ impl<'a> Operator<'a> {
         let part = part.env("RUST_LOG", LOG);
         match &self.collector {
             None => part,
-            Some(endpoint) => part.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_TRACES_SAMPLER_ARG", "1"),
+            Some(authority) => part
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", Collector::endpoint_of_the_roles(self.network))
+                .env("OTEL_TRACES_SAMPLER_ARG", "1")
+                .env("SSL_CERT_FILE", authority),
         }
     }
 }

@@ -1,4 +1,6 @@
+use std::iter::successors;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,15 +29,15 @@ pub(super) fn exporter(endpoint: &Endpoint) -> Result<impl SpanExporter + use<>,
         .with_native_roots()
         .unwrap_or_else(|_| HttpsConnectorBuilder::new().with_webpki_roots());
     let client = HyperClient::new(connector.https_or_http().enable_http1().build(), ATTEMPT, None);
-    let to = endpoint.traces();
+    let (to, obstacle) = (endpoint.traces(), Obstacle::default());
     let otlp = Otlp::builder()
         .with_http()
-        .with_http_client(OnRuntime { client, runtime: Handle::current() })
+        .with_http_client(OnRuntime { client, runtime: Handle::current(), obstacle: obstacle.clone() })
         .with_endpoint(&to)
         .with_timeout(PATIENCE)
         .build()
         .map_err(|error| error.to_string())?;
-    Ok(ToldOnce { otlp, to, lost: AtomicU64::new(0) })
+    Ok(ToldOnce { otlp, to, obstacle, lost: AtomicU64::new(0) })
 }
 
 /// hyper on the process' runtime, for the thread that sends, which has none.
@@ -43,13 +45,36 @@ pub(super) fn exporter(endpoint: &Endpoint) -> Result<impl SpanExporter + use<>,
 struct OnRuntime {
     client: HyperClient<HttpsConnector<HttpConnector>>,
     runtime: Handle,
+    obstacle: Obstacle,
 }
 
 #[async_trait]
 impl HttpClient for OnRuntime {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        self.runtime.spawn(async move { client.send_bytes(request).await }).await?
+        let sent = self.runtime.spawn(async move { client.send_bytes(request).await }).await?;
+        self.obstacle.note(sent.as_ref().err());
+        sent
+    }
+}
+
+/// Why the last request found nobody: a name that is not resolved, a certificate that is not trusted. The exporter of
+/// OpenTelemetry takes every such error for "network error".
+#[derive(Debug, Clone, Default)]
+struct Obstacle(Arc<Mutex<Option<String>>>);
+
+impl Obstacle {
+    fn note(&self, error: Option<&HttpError>) {
+        let words = error.map(|error| {
+            let error: &(dyn std::error::Error + 'static) = &**error;
+            let causes = successors(Some(error), |error| error.source());
+            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = words;
+    }
+
+    fn words(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -58,6 +83,7 @@ impl HttpClient for OnRuntime {
 struct ToldOnce {
     otlp: Otlp,
     to: String,
+    obstacle: Obstacle,
     /// Spans since it went.
     lost: AtomicU64,
 }
@@ -75,7 +101,8 @@ impl SpanExporter for ToldOnce {
             Err(error) => {
                 if self.lost.fetch_add(spans, Ordering::Relaxed) == 0 {
                     let message = "the collector does not take traces; spans are lost until it does";
-                    tracing::warn!(collector = self.to, %error, "{message}");
+                    let error = self.obstacle.words().unwrap_or_else(|| error.to_string());
+                    tracing::warn!(collector = self.to, error, "{message}");
                 }
             }
         }
