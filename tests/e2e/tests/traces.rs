@@ -1,12 +1,14 @@
 //! What a collector is told, and what it can't disturb. The collector is OpenTelemetry's; the API server and the registry
 //! send it theirs.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cache_registry_bed::{Answer, Bed, CacheKind, IpVersion, Node, Options, Part, Span, pod, until};
-use cache_registry_e2e::{Published, WebhookConnection, note, publish, review_of, run, tests};
+use cache_registry_e2e::{PolicyMaps, Published, WebhookConnection, note, publish, review_of, run, tests};
+use cache_registry_guests::filter;
 use futures::future::try_join_all;
 use http::{Method, Request};
 use serde_json::{Value, json};
@@ -16,9 +18,11 @@ fn main() -> Result<ExitCode> {
         Options { cache: CacheKind::Guarded, traces: true, ..Options::default() },
         tests![
             a_pod_is_one_trace_from_who_asks_over_the_api_server_to_the_webhook,
+            a_policy_that_fails_says_so_in_its_span_and_in_a_line_of_its_review,
             a_copy_is_one_trace_to_the_registry,
             a_pull_goes_on_with_the_trace_of_who_asks,
             no_span_tells_a_secret,
+            a_collector_that_is_not_trusted_is_told_in_words,
             a_collector_that_is_away_disturbs_nobody,
             a_collector_that_hangs_disturbs_nobody,
         ],
@@ -44,19 +48,41 @@ fn traceparent(trace: &str, sent: bool) -> String {
 
 async fn a_pod_is_one_trace_from_who_asks_over_the_api_server_to_the_webhook(bed: &mut Bed) -> Result<()> {
     let trace = TRACE.replace('4', "7");
-    let containers = json!([{ "name": "app", "image": "traced:1.0" }]);
-    let request = Request::post("/api/v1/namespaces/default/pods")
-        .header("content-type", "application/json")
-        .header("traceparent", traceparent(&trace, true))
-        .body(serde_json::to_vec(&pod("traced", &containers))?)?;
-    bed.control_plane.client().request_text(request).await?;
+    create_pod(bed, "traced", &trace).await?;
 
     let review = span(bed, "the review", |span| span.name == "review" && span.trace == trace).await?;
     assert_eq!((&*review.service, &*review.role), ("cache-registry", "webhook"));
     assert_eq!(review.attribute("k8s.pod.name"), "traced");
     assert_eq!(review.attribute("cache_registry.outcome"), "patched");
+    for policy in ["default-filter", "default-rewrite"] {
+        let asked = span(bed, policy, |span| span.parent == review.id && span.attribute("policy") == policy).await?;
+        assert_eq!((&*asked.name, &*asked.attribute("cache_registry.failure")), ("policy", ""));
+    }
     let caller = span(bed, "who asks the webhook", |span| span.id == review.parent).await?;
     assert_eq!((&*caller.trace, &*caller.service), (&*trace, "apiserver"), "{caller:?}");
+    Ok(())
+}
+
+async fn a_policy_that_fails_says_so_in_its_span_and_in_a_line_of_its_review(bed: &mut Bed) -> Result<()> {
+    let policies = PolicyMaps::of(bed);
+    policies.bring("trapping", &filter("unreachable")).await?;
+    let trace = TRACE.replace('4', "9");
+    create_pod(bed, "trapped", &trace).await?;
+    policies.clear().await?;
+
+    let failed = |span: &Span| span.trace == trace && span.attribute("policy") == "trapping";
+    let failed = span(bed, "the policy", failed).await?;
+    assert_eq!((&*failed.name, &*failed.attribute("cache_registry.failure")), ("policy", "trap"));
+    ensure!(
+        failed.text.contains("policy failed: policy trapping panicked"),
+        "its failure is an event: {}",
+        failed.text
+    );
+    let review = span(bed, "its review", |span| span.id == failed.parent).await?;
+    assert_eq!(review.name, "review");
+    let log = bed.webhook.log();
+    let line = log.lines().find(|line| line.contains("policy failed")).context("it is not in the log")?;
+    ensure!(line.contains(" review{uid=") && !line.contains("policy{"), "{line}");
     Ok(())
 }
 
@@ -115,6 +141,34 @@ async fn no_span_tells_a_secret(bed: &mut Bed) -> Result<()> {
         ensure!(told.is_none() && !passwords.iter().any(|word| span.text.contains(word.trim())), "{}", span.text);
     }
     Ok(())
+}
+
+async fn a_collector_that_is_not_trusted_is_told_in_words(bed: &mut Bed) -> Result<()> {
+    let published = publish(bed, "untrusted").await?;
+    // Another certificate than that of the collector's authority.
+    let (trusted, other) = (bed.folder().join("ca.crt"), bed.folder().join("webhook.crt"));
+    let from = bed.b.proxy.log().len();
+    restart(&mut bed.b.proxy, &other).await?;
+    let trace = TRACE.replace('4', "8");
+    assert_eq!(ask(&bed.b, &published, Some(&traceparent(&trace, true))).await?.status, 200);
+    let line = until("it to be told", LONGEST, async || {
+        let log = bed.b.proxy.log().split_off(from);
+        Ok(log.lines().find(|line| line.contains("the collector does not take traces")).map(ToOwned::to_owned))
+    })
+    .await?;
+    ensure!(line.contains("https://") && line.contains("invalid peer certificate: UnknownIssuer"), "{line}");
+    note!("{line}");
+    restart(&mut bed.b.proxy, &trusted).await?;
+    let sent =
+        bed.collector()?.spans()?.into_iter().find(|span| span.trace == trace && span.service == "cache-registry");
+    ensure!(sent.is_none(), "it was sent to somebody who is not trusted: {sent:?}");
+    Ok(())
+}
+
+async fn restart(part: &mut Part, authority: &Path) -> Result<()> {
+    part.kill().await?;
+    part.set("SSL_CERT_FILE", &authority.display().to_string());
+    part.start().await
 }
 
 async fn a_collector_that_is_away_disturbs_nobody(bed: &mut Bed) -> Result<()> {
@@ -190,6 +244,17 @@ async fn ends(part: &mut Part) -> Result<()> {
     let status = part.ended(END).await?;
     ensure!(status.success(), "{status}");
     note!("{} ended within {:?}", part.name(), began.elapsed());
+    Ok(())
+}
+
+/// Creates a pod within a trace.
+async fn create_pod(bed: &Bed, name: &str, trace: &str) -> Result<()> {
+    let containers = json!([{ "name": "app", "image": format!("{name}:1.0") }]);
+    let request = Request::post("/api/v1/namespaces/default/pods")
+        .header("content-type", "application/json")
+        .header("traceparent", traceparent(trace, true))
+        .body(serde_json::to_vec(&pod(name, &containers))?)?;
+    bed.control_plane.client().request_text(request).await?;
     Ok(())
 }
 
