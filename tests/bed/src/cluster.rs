@@ -39,6 +39,7 @@ use self::pod_network::PodNetwork;
 use crate::bed::{apply, kubectl, output_within};
 use crate::bucket::Bucket;
 use crate::certificates::Authority;
+use crate::collector::Collector;
 use crate::containerd::{Containerd, PAUSE};
 use crate::control_plane::{ControlPlane, Site};
 use crate::guardian::Guardian;
@@ -92,6 +93,7 @@ pub struct Cluster {
     pub a: Node,
     /// The other one.
     pub b: Node,
+    authority: Authority,
     tools: Tools,
     network: Network,
     // Last: it takes everything away when it is dropped.
@@ -151,7 +153,8 @@ impl Cluster {
             async { tokio::try_join!(a.join(), b.join(), control_plane.takes_pods("default"), scheduler.ready()) };
         Box::pin(rest).await?;
         let bucket = Bucket::new(folder, network, &tools)?;
-        let mut cluster = Self { control_plane, scheduler, upstream, bucket, a, b, tools, network, guardian };
+        let mut cluster =
+            Self { control_plane, scheduler, upstream, bucket, a, b, authority, tools, network, guardian };
         if let Err(error) = Box::pin(cluster.ready()).await {
             return Err(error.context(Box::pin(cluster.state()).await));
         }
@@ -222,6 +225,11 @@ impl Cluster {
         let discovery = Discovery::new(self.folder())?;
         let jobs = discovery.scrape_configs(monitor)?;
         Ok((Prometheus::new(self.folder(), self.network, &jobs, &[])?, discovery))
+    }
+
+    /// Who takes traces, of pods too. It is not started yet.
+    pub fn collector(&self) -> Result<Collector> {
+        Collector::new(self.folder(), self.network, &self.tools, &self.authority)
     }
 
     /// Lets the cluster outlive this program, until the process whose id is returned gets a SIGTERM.

@@ -19,6 +19,8 @@ const HTTPS: u16 = 4319;
 pub struct Collector {
     /// Its process.
     pub part: Part,
+    /// The URL at which it takes traces without TLS.
+    pub url: String,
     file: PathBuf,
 }
 
@@ -68,7 +70,7 @@ impl Collector {
         fs::write(&config, configuration.to_string())?;
         let part = Part::new(folder, "collector", tools.path("collector"), Ready::Accepts(address))
             .args([format!("--config=file:{}", config.display())]);
-        Ok(Self { part, file })
+        Ok(Self { part, url: Self::endpoint(network), file })
     }
 
     /// The URL at which a collector of a bed takes traces of the roles. Its certificate is of the bed's authority.

@@ -9,7 +9,7 @@ use cache_registry_api::CollectionReport;
 use cache_registry_api::labels::LAST_COLLECTION_ANNOTATION;
 use cache_registry_bed::cluster::{Cluster, Options};
 use cache_registry_bed::until;
-use cache_registry_e2e::collection::{Moment, Run, registry, restored};
+use cache_registry_e2e::collection::{Moment, REGISTRY, Run, registry, restored};
 use cache_registry_e2e::release::{NAMESPACE, RELEASE, chart, install_with, volume};
 use cache_registry_e2e::{Kept, all_is_whole, ask_for, cache, note, pulls_during, run_within, stock, tests};
 use cache_registry_upstream::Image;
@@ -51,6 +51,7 @@ fn main() -> Result<ExitCode> {
             an_upgrade_in_the_middle_of_a_run_ends_it,
             the_api_server_may_not_answer_in_the_middle_of_a_run,
             wherever_a_run_is_killed_the_registry_is_back_within_a_minute,
+            a_run_is_a_span_at_the_collector_with_its_steps,
         ],
     )
 }
@@ -241,4 +242,27 @@ async fn wherever_a_run_is_killed_the_registry_is_back_within_a_minute(cluster: 
     ensure!(last.is_ok(), "the run after them failed: {last:?}");
     restored(cluster).await?;
     all_is_whole(cluster).await
+}
+
+async fn a_run_is_a_span_at_the_collector_with_its_steps(cluster: &mut Cluster) -> Result<()> {
+    let mut collector = cluster.collector()?;
+    collector.part.start().await?;
+    volume(cluster).await?;
+    let traced = format!("telemetry.otlp.endpoint={}", collector.url);
+    install_with(cluster, &[&COLLECTING[..], &[&traced]].concat()).await?;
+    let run = Run::begin(cluster, "traced").await?;
+    let ended = run.ended().await?;
+    ensure!(ended.is_ok(), "the run failed: {ended:?}");
+    restored(cluster).await?;
+    let span = until("its span", Duration::from_secs(20), async || {
+        Ok(collector.spans()?.into_iter().find(|span| span.name == "collect"))
+    })
+    .await?;
+    assert_eq!((&*span.role, &*span.parent, &*span.attribute("stateful_set")), ("gc", "", REGISTRY));
+    let steps =
+        ["the registry is to stop", "the Job is started", "the Job has ended", "the registry is to be there again"];
+    let at: Vec<_> = steps.iter().map(|step| span.text.find(step)).collect();
+    ensure!(at.iter().all(Option::is_some) && at.is_sorted(), "not these steps, in their order: {}", span.text);
+    ensure!(span.text.contains("traced-"), "it does not say which pod it was: {}", span.text);
+    Ok(())
 }
