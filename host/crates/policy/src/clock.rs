@@ -1,31 +1,42 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use wasmtime::EngineWeak;
 
 /// Lets time pass for guests: they are looked after at each tick. It stands while there are none.
+///
+/// A thread that wakes waits where it woke for the one that runs there to end its slice, some milliseconds, when no core
+/// looks idle at that moment. So two threads tick, each on its half of the cores: what keeps a core for itself does not
+/// keep the clock from telling it that it has had enough.
 pub(crate) struct Clock {
-    hands: Arc<Hands>,
-    thread: Thread,
+    works: Arc<Works>,
+    hands: Vec<Thread>,
 }
 
 /// As long as it is there, there are ticks.
 pub(crate) struct Running {
-    hands: Arc<Hands>,
+    works: Arc<Works>,
 }
 
-#[derive(Default)]
-struct Hands {
+struct Works {
     guests: AtomicUsize,
-    stands: AtomicBool,
+    /// Hands that do not move.
+    standing: AtomicUsize,
+    began: Instant,
+    /// When the last tick was, in microseconds since it began.
+    ticked: AtomicU64,
 }
 
 /// So long may a policy that loops hold up the thread that serves it, and a little more. Shorter ones would cost more than
 /// they save.
 pub(crate) const TICK: Duration = Duration::from_micros(250);
+
+/// A hand that comes so soon after the other leaves the tick to it.
+const TOO_SOON: Duration = Duration::from_micros(200);
 
 /// Ticks that come although there are no guests: to stop and start for each of many requests would cost more.
 const LINGER: u64 = 1000;
@@ -34,58 +45,89 @@ const LINGER: u64 = 1000;
 const REST: Duration = Duration::from_mins(1);
 
 impl Clock {
-    /// Its thread ends with the engine.
-    pub(crate) fn start(engine: EngineWeak) -> io::Result<Self> {
-        let hands = Arc::new(Hands::default());
-        let run = {
-            let hands = hands.clone();
-            move || hands.run(&engine)
-        };
-        let thread = thread::Builder::new().name("policy-clock".to_owned()).spawn(run)?;
-        Ok(Self { hands, thread: thread.thread().clone() })
+    /// Its threads end with the engine.
+    pub(crate) fn start(engine: &EngineWeak) -> io::Result<Self> {
+        let works = Arc::new(Works {
+            guests: AtomicUsize::new(0),
+            standing: AtomicUsize::new(0),
+            began: Instant::now(),
+            ticked: AtomicU64::new(0),
+        });
+        let mut hands = Vec::new();
+        for cores in halves(&sched_getaffinity(None).unwrap_or_default()) {
+            let (works, engine) = (works.clone(), engine.clone());
+            let run = move || {
+                // Where it may not choose, it is where the kernel lets it be.
+                if let Err(error) = sched_setaffinity(None, &cores) {
+                    tracing::debug!(%error, "the clock of policies has no cores of its own");
+                }
+                works.run(&engine);
+            };
+            hands.push(thread::Builder::new().name("policy-clock".to_owned()).spawn(run)?.thread().clone());
+        }
+        Ok(Self { works, hands })
     }
 
     /// A guest is about to run.
     pub(crate) fn run(&self) -> Running {
-        self.hands.guests.fetch_add(1, Ordering::SeqCst);
-        if self.hands.stands.load(Ordering::SeqCst) {
-            self.thread.unpark();
+        self.works.guests.fetch_add(1, Ordering::SeqCst);
+        if self.works.standing.load(Ordering::SeqCst) > 0 {
+            self.wind();
         }
-        Running { hands: self.hands.clone() }
+        Running { works: self.works.clone() }
+    }
+
+    fn wind(&self) {
+        for hand in &self.hands {
+            hand.unpark();
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.hands.guests.fetch_sub(1, Ordering::SeqCst);
+        self.works.guests.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Drop for Clock {
     fn drop(&mut self) {
-        self.thread.unpark();
+        self.wind();
     }
 }
 
-impl Hands {
+impl Works {
+    /// Moves one of the hands.
     fn run(&self, engine: &EngineWeak) {
         let mut alone = 0;
         loop {
             thread::sleep(TICK);
             let Some(engine) = engine.upgrade() else { return };
-            engine.increment_epoch();
+            if self.is_due(self.began.elapsed()) {
+                engine.increment_epoch();
+            }
             drop(engine);
             alone = if self.is_alone() { alone + 1 } else { 0 };
             if alone > LINGER {
-                self.stands.store(true, Ordering::SeqCst);
+                self.standing.fetch_add(1, Ordering::SeqCst);
                 // A guest that comes either sees that it stands, or is seen here.
                 if self.is_alone() {
                     thread::park_timeout(REST);
                 }
-                self.stands.store(false, Ordering::SeqCst);
+                self.standing.fetch_sub(1, Ordering::SeqCst);
                 alone = 0;
             }
         }
+    }
+
+    /// Whether the last tick was long enough ago, and then it is now.
+    fn is_due(&self, now: Duration) -> bool {
+        let ticked = Duration::from_micros(self.ticked.load(Ordering::Relaxed));
+        let is_due = now.saturating_sub(ticked) >= TOO_SOON;
+        if is_due {
+            self.ticked.store(u64::try_from(now.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        is_due
     }
 
     fn is_alone(&self) -> bool {
@@ -93,10 +135,19 @@ impl Hands {
     }
 }
 
+/// Every other of these cores, and the rest where there is one.
+fn halves(cores: &CpuSet) -> Vec<CpuSet> {
+    let mut halves = [CpuSet::new(); 2];
+    for (number, core) in (0..CpuSet::MAX_CPU).filter(|core| cores.is_set(*core)).enumerate() {
+        halves[number % 2].set(core);
+    }
+    let [half, rest] = halves;
+    if rest.count() > 0 { vec![half, rest] } else { vec![half] }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
     use wasmtime::{Config, Engine, Instance, Module, Store, Trap};
 
     fn until(what: impl Fn() -> bool) {
@@ -107,6 +158,10 @@ mod tests {
         }
     }
 
+    fn stands(clock: &Clock) -> bool {
+        clock.works.standing.load(Ordering::SeqCst) == clock.hands.len()
+    }
+
     #[test]
     fn it_stands_while_there_are_no_guests_and_not_while_there_is_one() {
         let engine = Engine::new(Config::new().epoch_interruption(true)).unwrap();
@@ -115,8 +170,8 @@ mod tests {
         let mut store = Store::new(&engine, ());
         let guest = Instance::new(&mut store, &endless, &[]).unwrap();
         let guest = guest.get_typed_func::<(), ()>(&mut store, "run").unwrap();
-        let clock = Clock::start(engine.weak()).unwrap();
-        until(|| clock.hands.stands.load(Ordering::SeqCst));
+        let clock = Clock::start(&engine.weak()).unwrap();
+        until(|| stands(&clock));
         let running = clock.run();
         // Longer than it would linger. With a clock that stands, this would not end before that looks around.
         store.set_epoch_deadline(2 * LINGER);
@@ -125,16 +180,39 @@ mod tests {
         assert_eq!(ended.downcast_ref(), Some(&Trap::Interrupt));
         assert!(began.elapsed() < REST / 3, "{:?}", began.elapsed());
         drop(running);
-        until(|| clock.hands.stands.load(Ordering::SeqCst));
+        until(|| stands(&clock));
     }
 
     #[test]
-    fn its_thread_ends_with_the_engine() {
+    fn its_threads_end_with_the_engine() {
         let engine = Engine::default();
-        let clock = Clock::start(engine.weak()).unwrap();
-        until(|| clock.hands.stands.load(Ordering::SeqCst));
-        let hands = Arc::downgrade(&clock.hands);
+        let clock = Clock::start(&engine.weak()).unwrap();
+        until(|| stands(&clock));
+        let works = Arc::downgrade(&clock.works);
         drop((engine, clock));
-        until(|| hands.strong_count() == 0);
+        until(|| works.strong_count() == 0);
+    }
+
+    #[test]
+    fn two_hands_make_no_more_ticks_than_one() {
+        let engine = Engine::default();
+        let clock = Clock::start(&engine.weak()).unwrap();
+        until(|| stands(&clock));
+        let now = clock.works.began.elapsed() + TICK;
+        assert!(clock.works.is_due(now));
+        assert!(!clock.works.is_due(now) && !clock.works.is_due(now + TOO_SOON / 2));
+        assert!(clock.works.is_due(now + TOO_SOON));
+    }
+
+    #[test]
+    fn each_hand_has_half_of_the_cores_and_there_is_one_at_least() {
+        let cores = |numbers: &[usize]| {
+            let mut set = CpuSet::new();
+            numbers.iter().for_each(|core| set.set(*core));
+            set
+        };
+        assert_eq!(halves(&cores(&[1, 2, 5, 6, 9])), [cores(&[1, 5, 9]), cores(&[2, 6])]);
+        assert_eq!(halves(&cores(&[3])), [cores(&[3])]);
+        assert_eq!(halves(&cores(&[])).len(), 1);
     }
 }

@@ -94,7 +94,7 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         Deciding::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host).map_err(of_wasmtime)?;
         wasi::add_to_linker(&mut linker).map_err(of_wasmtime)?;
-        let clock = Clock::start(wasmtime.weak()).map_err(|error| problem(error.to_string()))?;
+        let clock = Clock::start(&wasmtime.weak()).map_err(|error| problem(error.to_string()))?;
         let lane = SlowLane::new().map_err(|error| problem(error.to_string()))?;
         let turns = Arc::new(Semaphore::new(limits.concurrency));
         Ok(Self(Arc::new(Inner {
