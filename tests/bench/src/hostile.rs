@@ -24,9 +24,14 @@ const PER_SECOND: u32 = 500;
 const REPOSITORY: &str = "hostile-hostile-hostile-hostile-hostile";
 
 /// What a guest does when it is asked about [`REPOSITORY`].
-const BEHAVIOURS: [(&str, &str); 6] = [
+const BEHAVIOURS: [(&str, &str); 7] = [
     ("loops", "(loop $forever (br $forever))"),
     ("takes memory", "(loop $more (drop (memory.grow (i32.const 16))) (br $more))"),
+    (
+        "fills its memory again and again",
+        "(drop (memory.grow (i32.const 480))) \
+         (loop $more (memory.fill (i32.const 65536) (i32.const 1) (i32.const 31000000)) (br $more))",
+    ),
     ("traps", "unreachable"),
     ("floods the log", "(loop $more (call $log (i32.const 3) (i32.const 0) (i32.const 4096)) (br $more))"),
     ("asks for the pod in a loop", "(loop $more (call $json (local.get $pod) (i32.const 64)) (br $more))"),

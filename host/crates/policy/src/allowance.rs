@@ -33,6 +33,11 @@ impl Allowance {
         Self::of(limits, Pace::unhurried(limits))
     }
 
+    /// The pace of the decision that it is for.
+    pub(crate) fn pace(&self) -> Arc<Pace> {
+        self.account().pace.clone()
+    }
+
     /// The policy is to be asked something, as long as anybody waits for the decision: whether it has time left. What was
     /// done since it was asked before was done by others.
     pub(crate) fn begin(&self) -> Result<bool, Late> {

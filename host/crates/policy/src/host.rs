@@ -32,8 +32,14 @@ impl Pod {
 }
 
 impl Host {
-    pub(crate) fn new(engine: Engine, policy: Arc<Identity>, pod: Arc<PodFacts>, log: Arc<Log>) -> Self {
-        Self { memory: Memory::limited_to(engine.limits().memory), engine, policy, pod, log, wasi: None }
+    pub(crate) fn new(
+        engine: Engine,
+        memory: Memory,
+        policy: Arc<Identity>,
+        pod: Arc<PodFacts>,
+        log: Arc<Log>,
+    ) -> Self {
+        Self { memory, engine, policy, pod, log, wasi: None }
     }
 
     pub(crate) fn wasi(&mut self) -> &mut Wasi {

@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::host::{Host, Pod};
 use crate::load::{Exports, Policy};
 use crate::log::Log;
+use crate::memory::Memory;
 
 /// A component brought to life in a store of its own, within the engine's limits. After a call that ends in an error
 /// it answers no other.
@@ -40,8 +41,10 @@ impl Instance {
         allowance: Allowance,
     ) -> wasmtime::Result<Self> {
         let running = engine.clock().run();
-        let mut store = Store::new(engine.wasmtime(), Host::new(engine.clone(), policy.identity.clone(), pod, log));
-        store.limiter(|host| &mut host.memory);
+        let memory = Memory::limited_to(engine.limits().memory, allowance.pace());
+        let host = Host::new(engine.clone(), memory, policy.identity.clone(), pod, log);
+        let mut store = Store::new(engine.wasmtime(), host);
+        store.limiter_async(|host| &mut host.memory);
         store.set_hostcall_fuel(PASSED);
         store.set_max_component_handles(HANDLES);
         store.epoch_deadline_callback(move |_| Ok(allowance.tick()?));

@@ -1,4 +1,9 @@
-use wasmtime::ResourceLimiter;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use wasmtime::ResourceLimiterAsync;
+
+use crate::pace::Pace;
 
 /// What an instance may have of memory, over all of its linear memories together.
 ///
@@ -8,6 +13,7 @@ use wasmtime::ResourceLimiter;
 pub(crate) struct Memory {
     limit: usize,
     used: usize,
+    pace: Arc<Pace>,
 }
 
 /// The error in which a policy's call ends that wanted more.
@@ -20,9 +26,14 @@ pub(crate) struct MemoryExceeded {
 /// Slots for tables are this large in the pool as well, wasmtime's default. Guests in JavaScript need about 8,000.
 const TABLE_ELEMENTS: usize = 20_000;
 
+/// Bytes that an instance has in place at most. One instruction fills all that there is, and no tick is in between: where
+/// the kernel has to find the pages for it, that is a third of a millisecond for each MiB.
+const IN_PLACE: usize = 2 << 20;
+
 impl Memory {
-    pub(crate) fn limited_to(limit: usize) -> Self {
-        Self { limit, used: 0 }
+    /// For an instance that is asked at `pace`.
+    pub(crate) fn limited_to(limit: usize, pace: Arc<Pace>) -> Self {
+        Self { limit, used: 0, pace }
     }
 
     /// Bytes that the instance has.
@@ -31,21 +42,38 @@ impl Memory {
     }
 }
 
-impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+impl Memory {
+    /// Whether a memory may grow, beyond the `maximum` that the guest itself declared for it.
+    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool, MemoryExceeded> {
         let used = self.used.saturating_add(desired.saturating_sub(current));
         if used > self.limit {
-            return Err(MemoryExceeded { limit: self.limit }.into());
+            return Err(MemoryExceeded { limit: self.limit });
         }
-        // Beyond the maximum that the guest itself declared, wasmtime refuses, and nothing is used.
+        // Then wasmtime refuses, and nothing is used.
         let granted = maximum.is_none_or(|maximum| desired <= maximum);
         if granted {
             self.used = used;
         }
         Ok(granted)
     }
+}
 
-    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+#[async_trait]
+impl ResourceLimiterAsync for Memory {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let granted = self.grow(current, desired, maximum)?;
+        if self.used > IN_PLACE {
+            self.pace.step_aside().await;
+        }
+        Ok(granted)
+    }
+
+    async fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(desired <= maximum.unwrap_or(TABLE_ELEMENTS).min(TABLE_ELEMENTS))
     }
 }
@@ -53,20 +81,40 @@ impl ResourceLimiter for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use crate::engine::Limits;
+
+    fn limited_to(limit: usize) -> Memory {
+        Memory::limited_to(limit, Pace::in_place(&Limits::default()))
+    }
 
     #[test]
     fn the_limit_is_for_all_memories_together() {
-        let mut memory = Memory::limited_to(100);
-        assert!(memory.memory_growing(0, 60, None).unwrap());
-        assert!(memory.memory_growing(0, 40, None).unwrap());
-        let error = memory.memory_growing(40, 41, None).unwrap_err();
-        assert!(error.is::<MemoryExceeded>(), "{error}");
+        let mut memory = limited_to(100);
+        assert!(memory.grow(0, 60, None).unwrap());
+        assert!(memory.grow(0, 40, None).unwrap());
+        memory.grow(40, 41, None).unwrap_err();
     }
 
     #[test]
     fn what_a_guest_forbids_itself_is_not_counted() {
-        let mut memory = Memory::limited_to(100);
-        assert!(!memory.memory_growing(0, 60, Some(50)).unwrap());
-        assert!(memory.memory_growing(0, 100, None).unwrap());
+        let mut memory = limited_to(100);
+        assert!(!memory.grow(0, 60, Some(50)).unwrap());
+        assert!(memory.grow(0, 100, None).unwrap());
+    }
+
+    #[test]
+    fn who_takes_much_goes_on_when_it_is_in_place_no_more() {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut memory = limited_to(2 * IN_PLACE);
+        let pace = memory.pace.clone();
+        let little = pin!(memory.memory_growing(0, IN_PLACE, None)).poll(&mut context);
+        assert!(matches!(little, Poll::Ready(Ok(true))));
+        let mut much = pin!(memory.memory_growing(IN_PLACE, IN_PLACE + 1, None));
+        assert!(much.as_mut().poll(&mut context).is_pending());
+        pace.slow_down();
+        assert!(matches!(much.poll(&mut context), Poll::Ready(Ok(true))));
     }
 }

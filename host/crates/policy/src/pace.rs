@@ -1,5 +1,7 @@
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -46,6 +48,11 @@ impl Pace {
     /// Whether the thread that it is made on in place, and which has had so much on a core, may go on with it.
     pub(crate) fn is_in_place_still(&self, on_a_core: Duration) -> bool {
         self.in_place.load(Ordering::Relaxed) && on_a_core.saturating_sub(self.began) <= PATIENCE
+    }
+
+    /// Waits until it is not made in place.
+    pub(crate) async fn step_aside(&self) {
+        poll_fn(|_| if self.in_place.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     /// Whether anybody waits for it still.
