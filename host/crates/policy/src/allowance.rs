@@ -10,13 +10,15 @@ use crate::pace::{Late, Pace, on_a_core};
 
 /// What one policy has of time for one request, over all of its instances. A handle.
 ///
-/// It is time on a core: what others have of the machine meanwhile is not held against a policy. One that ends between
-/// two ticks is not charged; one that meets a tick is charged all of it, which is right on average.
+/// It is time on a core: what others have of the machine meanwhile is not held against a policy. It is charged at ticks,
+/// and at the end of what took longer than from one to the next.
 #[derive(Clone)]
-pub(crate) struct Allowance(Arc<Mutex<Account>>);
+pub(crate) struct Allowance {
+    pace: Arc<Pace>,
+    account: Arc<Mutex<Account>>,
+}
 
 struct Account {
-    pace: Arc<Pace>,
     left: Duration,
     /// The thread of the last charge, and the time that it had had on a core.
     charged: Option<(ThreadId, Duration)>,
@@ -25,7 +27,7 @@ struct Account {
 impl Allowance {
     /// For a decision at `pace`.
     pub(crate) fn of(limits: &Limits, pace: Arc<Pace>) -> Self {
-        Self(Arc::new(Mutex::new(Account { pace, left: limits.time, charged: None })))
+        Self { pace, account: Arc::new(Mutex::new(Account { left: limits.time, charged: None })) }
     }
 
     /// For a decision that has its thread to itself.
@@ -35,16 +37,25 @@ impl Allowance {
 
     /// The pace of the decision that it is for.
     pub(crate) fn pace(&self) -> Arc<Pace> {
-        self.account().pace.clone()
+        self.pace.clone()
     }
 
     /// The policy is to be asked something, as long as anybody waits for the decision: whether it has time left. What was
     /// done since it was asked before was done by others.
-    pub(crate) fn begin(&self) -> Result<bool, Late> {
+    pub(crate) async fn begin(&self) -> Result<bool, Late> {
+        self.pace.is_in_time()?;
+        self.pace.step_aside_if_slow().await;
         let mut account = self.account();
-        account.pace.is_in_time()?;
-        account.charged = None;
+        account.charged = Some((thread::current().id(), on_a_core()));
         Ok(account.is_left())
+    }
+
+    /// The policy has answered, or trapped, after so long on the wall. There may have been no tick: none is within an
+    /// instruction, however long that takes.
+    pub(crate) fn end(&self, took: Duration) {
+        if took > TICK {
+            self.account().charge(thread::current().id(), on_a_core());
+        }
     }
 
     /// It runs while the clock ticks: it may go on, go on elsewhere, or has had enough.
@@ -52,17 +63,17 @@ impl Allowance {
         let mut account = self.account();
         let on_a_core = on_a_core();
         account.charge(thread::current().id(), on_a_core);
-        account.pace.is_in_time()?;
+        self.pace.is_in_time()?;
         Ok(match account.is_left() {
             false => UpdateDeadline::Interrupt,
-            true if account.pace.is_in_place_still(on_a_core) => UpdateDeadline::Continue(1),
+            true if self.pace.is_in_place_still(on_a_core) => UpdateDeadline::Continue(1),
             // It stops, for who does it to say where and when it goes on.
             true => UpdateDeadline::Yield(1),
         })
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,11 +95,12 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lane::to_its_end;
 
     const MS: Duration = Duration::from_millis(1);
 
     fn account() -> Account {
-        Account { pace: Pace::unhurried(&Limits::default()), left: 10 * MS, charged: None }
+        Account { left: 10 * MS, charged: None }
     }
 
     #[test]
@@ -114,20 +126,25 @@ mod tests {
     }
 
     #[test]
-    fn time_between_two_questions_is_not_its() {
-        let allowance = Allowance(Arc::new(Mutex::new(account())));
-        let here = thread::current().id();
-        for on_a_core in [100 * MS, 1000 * MS] {
-            assert_eq!(allowance.begin(), Ok(true));
-            allowance.account().charge(here, on_a_core);
-        }
-        assert_eq!(allowance.account().left + 2 * TICK, 10 * MS);
+    fn time_between_two_questions_is_not_its_and_that_of_a_long_one_is() {
+        let allowance = Allowance::unhurried(&Limits { time: Duration::from_secs(10), ..Limits::default() });
+        let begin = || to_its_end(allowance.begin()).unwrap();
+        begin();
+        while on_a_core() < allowance.account().charged.unwrap().1 + 2 * TICK {}
+        // A question of which the answer came at once, whatever there is behind it.
+        allowance.end(TICK);
+        assert_eq!(allowance.account().left, Duration::from_secs(10));
+        begin();
+        while on_a_core() < allowance.account().charged.unwrap().1 + 2 * TICK {}
+        allowance.end(2 * TICK);
+        let spent = Duration::from_secs(10) - allowance.account().left;
+        assert!(spent >= 2 * TICK && spent < MS * 100, "{spent:?}");
     }
 
     #[test]
     fn nobody_waits_for_ever_for_a_core() {
         let allowance = Allowance::of(&Limits::default(), Pace::over());
         assert!(allowance.tick().is_err());
-        assert!(allowance.begin().is_err());
+        to_its_end(allowance.begin()).unwrap_err();
     }
 }

@@ -54,13 +54,14 @@ impl SlowLane {
         pace.slow_down();
         let (sender, mut receiver) = oneshot::channel();
         let log = dispatcher::get_default(Dispatch::clone);
-        let queued = self.0.go_on(Job { work, sender, log });
+        let place = self.0.go_on(Job { work, sender, log });
         let done = async {
-            if let Ok(done) = timeout(LONGEST_GAP, &mut receiver).await {
-                return done;
+            loop {
+                if let Ok(done) = timeout(LONGEST_GAP, &mut receiver).await {
+                    return done;
+                }
+                self.0.hurry(&place);
             }
-            self.0.hurry(&queued);
-            receiver.await
         };
         match timeout(pace.longest(), done).await {
             Ok(done) => done.unwrap_or(Err(Undecided::Panic)),

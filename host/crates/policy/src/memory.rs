@@ -40,9 +40,7 @@ impl Memory {
     pub(crate) fn used(&self) -> usize {
         self.used
     }
-}
 
-impl Memory {
     /// Whether a memory may grow, beyond the `maximum` that the guest itself declared for it.
     fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool, MemoryExceeded> {
         let used = self.used.saturating_add(desired.saturating_sub(current));

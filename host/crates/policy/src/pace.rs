@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::clock::TICK;
 use crate::engine::Limits;
 
 /// Where a decision is made, and for how long.
@@ -48,6 +49,14 @@ impl Pace {
     /// Whether the thread that it is made on in place, and which has had so much on a core, may go on with it.
     pub(crate) fn is_in_place_still(&self, on_a_core: Duration) -> bool {
         self.in_place.load(Ordering::Relaxed) && on_a_core.saturating_sub(self.began) <= PATIENCE
+    }
+
+    /// Where the thread that it is made on in place should have something else to do by now, waits as below. What comes
+    /// next may take a moment without a tick.
+    pub(crate) async fn step_aside_if_slow(&self) {
+        if self.in_place.load(Ordering::Relaxed) && on_a_core().saturating_sub(self.began) > PATIENCE + TICK {
+            self.step_aside().await;
+        }
     }
 
     /// Waits until it is not made in place.

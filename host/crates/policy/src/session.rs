@@ -129,7 +129,7 @@ impl<'r> Session<'r> {
         question: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let time = self.engine.limits().time;
-        if !self.allowance.begin().map_err(Failure::late)? {
+        if !self.allowance.begin().await.map_err(Failure::late)? {
             return Err(Failure::time(time));
         }
         if self.span.is_none() {
@@ -146,7 +146,9 @@ impl<'r> Session<'r> {
             }
         };
         let answer = asking.instrument(span).await;
-        self.took += began.elapsed();
+        let took = began.elapsed();
+        self.allowance.end(took);
+        self.took += took;
         answer.map_err(|error| {
             tracing::debug!(policy = self.seat.member.policy.name(), ?error, "call failed");
             self.instance = None;

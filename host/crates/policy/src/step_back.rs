@@ -14,10 +14,12 @@ const NICE: i32 = 10;
 /// Lets every other thread of the process go before this one, which the kernel then interrupts at once. While others want
 /// all of the cores, it has nearly nothing of them.
 ///
-/// A thread without privileges cannot come back from there: it is for those that do nothing else.
+/// A thread without privileges cannot come back from there: it is for those that do nothing else. Where it may not go
+/// there, it gives way.
 pub(crate) fn step_back() {
     if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, IDLE) {
-        tracing::warn!(?error, "what may wait runs at the priority of requests");
+        tracing::warn!(?error, "what may wait runs at a low priority, and not after everything else");
+        give_way();
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Threads {
     /// How many of them have something to do.
     at_work: AtomicUsize,
     at_low_priority: ThreadPool,
-    pub(super) crowded: Crowded,
+    crowded: Crowded,
 }
 
 /// Work, and who waits for what comes of it.
@@ -36,12 +36,15 @@ pub(super) struct Job<T> {
 
 pub(super) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// A job that waits for a thread, for as long as anybody waits for the job.
+pub(super) struct Place<T>(Queued<T>);
+
 /// A job until a thread has it.
-pub(super) struct Queued<T>(Arc<Mutex<Option<Job<T>>>>);
+struct Queued<T>(Arc<Mutex<Option<Job<T>>>>);
 
 /// When others were last found to have the cores.
 #[derive(Default)]
-pub(super) struct Crowded(Mutex<Option<Instant>>);
+struct Crowded(Mutex<Option<Instant>>);
 
 /// One would do for all, if the first in line did not loop. There are no more where there are more cores.
 const FEWEST: usize = 2;
@@ -61,15 +64,18 @@ impl Threads {
     }
 
     /// Does a job after others, or where those have the cores, at low priority.
-    pub(super) fn go_on<T: Send + 'static>(self: &Arc<Self>, job: Job<T>) -> Queued<T> {
+    pub(super) fn go_on<T: Send + 'static>(self: &Arc<Self>, job: Job<T>) -> Place<T> {
         if self.crowded.is_now() {
             self.at_low_priority(job);
-            return Queued::default();
+            return Place(Queued::default());
         }
         let queued = Queued(Arc::new(Mutex::new(Some(job))));
         let (threads, next) = (self.clone(), queued.clone());
         self.after_others.spawn(move || {
             let Some(job) = next.take() else { return };
+            if threads.crowded.is_now() {
+                return threads.at_low_priority(job);
+            }
             threads.at_work.fetch_add(1, Ordering::Relaxed);
             let left = job.run(in_gaps);
             threads.at_work.fetch_sub(1, Ordering::Relaxed);
@@ -78,12 +84,14 @@ impl Threads {
                 threads.at_low_priority(job);
             }
         });
-        queued
+        Place(queued)
     }
 
-    /// A job was waited for: where there is a thread for it that did not get to run, it is done at low priority.
-    pub(super) fn hurry<T: Send + 'static>(&self, queued: &Queued<T>) {
-        if self.at_work.load(Ordering::Relaxed) == self.after_others.current_num_threads() {
+    /// A job was waited for: where it is not begun although a thread has nothing else to do, or others have the cores, it
+    /// is done at low priority.
+    pub(super) fn hurry<T: Send + 'static>(&self, Place(queued): &Place<T>) {
+        let is_in_line = self.at_work.load(Ordering::Relaxed) == self.after_others.current_num_threads();
+        if is_in_line && !self.crowded.is_now() {
             return;
         }
         if let Some(job) = queued.take() {
@@ -121,6 +129,12 @@ impl<T> Queued<T> {
     }
 }
 
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
+}
+
 impl<T> Clone for Queued<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -134,7 +148,7 @@ impl<T> Default for Queued<T> {
 }
 
 impl Crowded {
-    pub(super) fn found(&self) {
+    fn found(&self) {
         *lock(&self.0) = Some(Instant::now());
     }
 
@@ -164,6 +178,7 @@ fn in_gaps<T>(work: &mut Work<T>) -> Poll<T> {
         if others > LONGEST_GAP {
             return Poll::Pending;
         }
+        thread::yield_now();
     }
 }
 
@@ -201,7 +216,7 @@ mod tests {
     fn go_on<T: Send + 'static>(
         threads: &Arc<Threads>,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> (Queued<T>, oneshot::Receiver<Result<T, Undecided>>) {
+    ) -> (Place<T>, oneshot::Receiver<Result<T, Undecided>>) {
         let (sender, receiver) = oneshot::channel();
         (threads.go_on(Job { work: Box::pin(work), sender, log: Dispatch::none() }), receiver)
     }
@@ -213,7 +228,7 @@ mod tests {
     #[test]
     fn what_does_not_get_to_run_goes_on_at_low_priority_and_so_does_what_comes_next() {
         let threads = Arc::new(Threads::new().unwrap());
-        let (_, done) = go_on(&threads, async {
+        let (_place, done) = go_on(&threads, async {
             let first = name();
             // On no core, as if others had all of them.
             thread::sleep(2 * LONGEST_GAP);
@@ -224,7 +239,7 @@ mod tests {
         assert_eq!(done.blocking_recv().unwrap().unwrap(), ["slow-lane", "slow-lane-low"]);
         // However long it took to be told.
         threads.crowded.found();
-        let (_, done) = go_on(&threads, async { name() });
+        let (_place, done) = go_on(&threads, async { name() });
         assert_eq!(done.blocking_recv().unwrap().unwrap(), "slow-lane-low");
     }
 
@@ -249,6 +264,21 @@ mod tests {
         threads.hurry(&queued);
         assert!(threads.crowded.is_now());
         assert_eq!(done.blocking_recv().unwrap().unwrap(), "slow-lane-low");
+        drop(closed);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_begun() {
+        let threads = Arc::new(Threads::new().unwrap());
+        let gate = Arc::new(Mutex::new(()));
+        let closed = lock(&gate);
+        for _ in 0..threads.after_others.current_num_threads() {
+            let gate = gate.clone();
+            threads.after_others.spawn(move || drop(lock(&gate)));
+        }
+        let (place, mut done) = go_on(&threads, async { name() });
+        drop(place);
+        assert!(matches!(done.try_recv(), Err(TryRecvError::Closed)));
         drop(closed);
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cache_registry_core::TRACES;
-use cache_registry_policy::PolicySet;
+use cache_registry_policy::{Limits, PolicySet};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Instrument as _, Subscriber};
@@ -14,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, registry};
 
 use crate::guest::{Answer, filter, filter_and_rewriter, filter_answering, rewriter_answering};
-use crate::{decide, engine, policy, set_of};
+use crate::{LIMITS, decide, engine, engine_with, policy, set_of};
 
 /// The spans for traces in their order, and what happened in them.
 #[derive(Clone, Default)]
@@ -116,11 +117,11 @@ async fn each_that_is_asked_has_one_and_no_other_has() {
 /// It says something, is stopped in the middle and goes on in the slow lane, and its failure is told when it is back.
 #[tokio::test]
 async fn one_that_fails_elsewhere_has_one_that_says_so() {
-    let engine = engine();
+    let engine = engine_with(&Limits { time: Duration::from_millis(20), ..LIMITS });
     let guest = filter("(call $log (i32.const 1) (i32.const 0) (i32.const 0)) (loop $forever (br $forever))");
     let looping = set_of(&engine, vec![policy(&engine, "looping", &guest)]);
     let failed = spans(&looping, &["a:1", "b:1"]).await;
     assert_eq!(names(&failed), ["looping"]);
     assert_eq!(failed[0].fields.get("cache_registry.failure"), "time");
-    assert_eq!(failed[0].events, ["policy says", "policy failed: policy looping took longer than 200ms"]);
+    assert_eq!(failed[0].events, ["policy says", "policy failed: policy looping took longer than 20ms"]);
 }

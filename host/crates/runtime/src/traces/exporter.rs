@@ -52,6 +52,7 @@ struct OnRuntime {
 impl HttpClient for OnRuntime {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
+        self.obstacle.note(None);
         let sent = self.runtime.spawn(async move { client.send_bytes(request).await }).await?;
         self.obstacle.note(sent.as_ref().err());
         sent
