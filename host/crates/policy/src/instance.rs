@@ -104,3 +104,50 @@ impl Instance {
         guest.call_rewrite(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into()).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use cache_registry_core::{ContainerKind, PullPolicy};
+    use cache_registry_guests as guests;
+
+    use crate::engine::{HostFacts, Limits};
+    use crate::pace::Pace;
+
+    /// It may stop at ticks as well. Then it goes on when it is polled.
+    #[test]
+    fn a_guest_that_takes_megabytes_goes_on_when_it_is_in_place_no_more() {
+        let limits = Limits::default();
+        let engine = Engine::new(&limits, HostFacts::default()).unwrap();
+        let taking = guests::filter("(drop (memory.grow (i32.const 40)))");
+        let policy = engine.load("guest", &engine.compile(&taking).unwrap(), "").unwrap();
+        let export = policy.component.asked().filter.as_ref().unwrap();
+        let container = ContainerFacts {
+            name: "web".to_owned(),
+            kind: ContainerKind::Regular,
+            pull_policy: PullPolicy::Always,
+            image: "a:1".parse().unwrap(),
+        };
+        let pace = Pace::in_place(&limits);
+        let allowance = Allowance::of(&limits, pace.clone());
+        let log = Arc::new(Log::of(policy.identity.clone()));
+        let mut answer = pin!(async {
+            let mut instance = Instance::new(&engine, &policy, Arc::default(), log, allowance).await?;
+            instance.filter(export, &container).await
+        });
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..1000 {
+            assert!(answer.as_mut().poll(&mut context).is_pending());
+        }
+        pace.slow_down();
+        let answer = loop {
+            if let Poll::Ready(answer) = answer.as_mut().poll(&mut context) {
+                break answer;
+            }
+        };
+        assert!(matches!(answer.unwrap(), Verdict::Pass));
+    }
+}

@@ -54,13 +54,13 @@ impl SlowLane {
         pace.slow_down();
         let (sender, mut receiver) = oneshot::channel();
         let log = dispatcher::get_default(Dispatch::clone);
-        let place = self.0.go_on(Job { work, sender, log });
+        let queued = self.0.go_on(Job { work, sender, log });
         let done = async {
             loop {
                 if let Ok(done) = timeout(LONGEST_GAP, &mut receiver).await {
                     return done;
                 }
-                self.0.hurry(&place);
+                self.0.hurry(&queued);
             }
         };
         match timeout(pace.longest(), done).await {
