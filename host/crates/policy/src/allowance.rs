@@ -137,7 +137,7 @@ mod tests {
         begin();
         while on_a_core() < allowance.account().charged.unwrap().1 + 2 * TICK {}
         allowance.end(2 * TICK);
-        let spent = Duration::from_secs(10) - allowance.account().left;
+        let spent = Duration::from_secs(10).saturating_sub(allowance.account().left);
         assert!(spent >= 2 * TICK && spent < MS * 100, "{spent:?}");
     }
 

@@ -214,7 +214,9 @@ mod tests {
     fn each_hand_has_half_of_the_cores_or_all_of_one() {
         let cores = |numbers: &[usize]| {
             let mut set = CpuSet::new();
-            numbers.iter().for_each(|core| set.set(*core));
+            for core in numbers {
+                set.set(*core);
+            }
             set
         };
         let of = |hand, numbers| share(hand, &cores(numbers));
