@@ -44,9 +44,9 @@ impl Allowance {
     /// done since it was asked before was done by others.
     pub(crate) async fn begin(&self) -> Result<bool, Late> {
         self.pace.is_in_time()?;
-        self.pace.step_aside_if_slow().await;
+        let on_a_core = self.pace.step_aside_if_slow().await;
         let mut account = self.account();
-        account.charged = Some((thread::current().id(), on_a_core()));
+        account.charged = Some((thread::current().id(), on_a_core));
         Ok(account.is_left())
     }
 

@@ -73,10 +73,9 @@ impl SlowLane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
-    use std::mem::replace;
     use std::sync::mpsc;
     use std::thread::{self, ThreadId};
+    use tokio::task::yield_now;
 
     use crate::engine::Limits;
 
@@ -84,15 +83,10 @@ mod tests {
         Pace::in_place(&Limits::default())
     }
 
-    async fn stop() {
-        let mut stopped = false;
-        poll_fn(|_| if replace(&mut stopped, true) { Poll::Ready(()) } else { Poll::Pending }).await;
-    }
-
     /// Stops once, and says on which threads it was before and after.
     async fn stopping() -> (ThreadId, ThreadId) {
         let first = thread::current().id();
-        stop().await;
+        yield_now().await;
         (first, thread::current().id())
     }
 
@@ -111,7 +105,7 @@ mod tests {
         let in_place = lane.take(&pace, async { panic!("a fault of a test's") });
         assert!(matches!(in_place.await, Err::<(), _>(Undecided::Panic)));
         let in_the_lane = lane.take(&pace, async {
-            stop().await;
+            yield_now().await;
             panic!("a fault of a test's");
         });
         assert!(matches!(in_the_lane.await, Err::<(), _>(Undecided::Panic)));
@@ -122,7 +116,7 @@ mod tests {
         let (lane, pace) = (SlowLane::new().unwrap(), Pace::over());
         let (end, ended) = mpsc::channel::<()>();
         let endless = async move {
-            stop().await;
+            yield_now().await;
             let _ = ended.recv();
         };
         let taken = lane.take(&pace, endless).await;

@@ -52,11 +52,14 @@ impl Pace {
     }
 
     /// Where the thread that it is made on in place should have something else to do by now, waits as below. What comes
-    /// next may take a moment without a tick.
-    pub(crate) async fn step_aside_if_slow(&self) {
-        if self.in_place.load(Ordering::Relaxed) && on_a_core().saturating_sub(self.began) > PATIENCE + TICK {
+    /// next may take a moment without a tick. Returns what the thread that it goes on on has had on a core.
+    pub(crate) async fn step_aside_if_slow(&self) -> Duration {
+        let had = on_a_core();
+        if self.in_place.load(Ordering::Relaxed) && had.saturating_sub(self.began) > PATIENCE + TICK {
             self.step_aside().await;
+            return on_a_core();
         }
+        had
     }
 
     /// Waits until it is not made in place.

@@ -207,10 +207,9 @@ pub(super) fn without_panic<T>(work: impl FnOnce() -> T) -> Result<T, Undecided>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
     use tokio::sync::oneshot::error::TryRecvError;
-
-    use std::future::poll_fn;
-    use std::mem::replace;
+    use tokio::task::yield_now;
 
     /// Has threads do something, of which what it comes to is received.
     fn go_on<T: Send + 'static>(
@@ -219,6 +218,19 @@ mod tests {
     ) -> (Place<T>, oneshot::Receiver<Result<T, Undecided>>) {
         let (sender, receiver) = oneshot::channel();
         (threads.go_on(Job { work: Box::pin(work), sender, log: Dispatch::none() }), receiver)
+    }
+
+    /// Makes them threads that do not get to run: they begin nothing, and are not at work, until what is returned is
+    /// dropped.
+    fn hold_up(threads: &Threads) -> Vec<mpsc::Sender<()>> {
+        let hold_up_one = |_| {
+            let (held, let_go) = mpsc::channel();
+            threads.after_others.spawn(move || {
+                let _ = let_go.recv();
+            });
+            held
+        };
+        (0..threads.after_others.current_num_threads()).map(hold_up_one).collect()
     }
 
     fn name() -> String {
@@ -232,8 +244,7 @@ mod tests {
             let first = name();
             // On no core, as if others had all of them.
             thread::sleep(2 * LONGEST_GAP);
-            let mut stopped = false;
-            poll_fn(|_| if replace(&mut stopped, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+            yield_now().await;
             [first, name()]
         });
         assert_eq!(done.blocking_recv().unwrap().unwrap(), ["slow-lane", "slow-lane-low"]);
@@ -246,13 +257,7 @@ mod tests {
     #[test]
     fn what_is_not_begun_is_hurried_unless_the_threads_have_other_work() {
         let threads = Arc::new(Threads::new().unwrap());
-        let gate = Arc::new(Mutex::new(()));
-        // Threads that do not get to run: they begin nothing, and are not at work.
-        let closed = lock(&gate);
-        for _ in 0..threads.after_others.current_num_threads() {
-            let gate = gate.clone();
-            threads.after_others.spawn(move || drop(lock(&gate)));
-        }
+        let held = hold_up(&threads);
         let (queued, mut done) = go_on(&threads, async { name() });
 
         threads.at_work.store(threads.after_others.current_num_threads(), Ordering::Relaxed);
@@ -264,22 +269,17 @@ mod tests {
         threads.hurry(&queued);
         assert!(threads.crowded.is_now());
         assert_eq!(done.blocking_recv().unwrap().unwrap(), "slow-lane-low");
-        drop(closed);
+        drop(held);
     }
 
     #[test]
     fn what_nobody_waits_for_is_not_begun() {
         let threads = Arc::new(Threads::new().unwrap());
-        let gate = Arc::new(Mutex::new(()));
-        let closed = lock(&gate);
-        for _ in 0..threads.after_others.current_num_threads() {
-            let gate = gate.clone();
-            threads.after_others.spawn(move || drop(lock(&gate)));
-        }
+        let held = hold_up(&threads);
         let (place, mut done) = go_on(&threads, async { name() });
         drop(place);
         assert!(matches!(done.try_recv(), Err(TryRecvError::Closed)));
-        drop(closed);
+        drop(held);
     }
 
     #[test]
