@@ -13,9 +13,10 @@ use std::process::{Command, ExitCode};
 const TARGET: &str = "wasm32-unknown-unknown";
 const POLICIES: [&str; 2] = ["default-filter", "default-rewrite"];
 
-/// A linker that comes with Rust and makes a component at once, and a page of stack instead of sixteen: what an instance
-/// has touched is reset for the next one.
-const FLAGS: [&str; 2] = ["-Clinker=wasm-component-ld", "-Clink-arg=-zstack-size=65536"];
+/// A linker that comes with Rust and makes a component at once; a page of stack instead of sixteen, as what an instance has
+/// touched is reset for the next one; and a page of heap, so that none has to grow.
+const FLAGS: [&str; 3] =
+    ["-Clinker=wasm-component-ld", "-Clink-arg=-zstack-size=65536", "-Clink-arg=--initial-heap=65536"];
 
 fn main() -> ExitCode {
     match build() {

@@ -39,7 +39,7 @@ impl Rules {
         Self { node_registry, own_registries, others: Registries::default() }
     }
 
-    /// The same, and what settings say, as the crate's documentation has them. What is wrong with them is said in words.
+    /// The same, and what settings say, as the crate's documentation has them. What cannot be read is told in words.
     pub fn with_settings(self, settings: &str) -> Result<Self, String> {
         Ok(Self { others: Registries::read(settings)?, ..self })
     }
@@ -52,9 +52,9 @@ impl Rules {
             Verdict::ignore("it is pulled through the cache already")
         } else if self.own_registries.contains(&image.registry) {
             Verdict::ignore([&image.registry, " is the cache's own registry"].concat())
-        } else if self.others.left_alone.contains(&image.registry) {
+        } else if self.others.leave_alone(&image.registry) {
             Verdict::ignore(["images in ", &image.registry, " are left alone"].concat())
-        } else if let Some(pattern) = self.others.of_nodes(image) {
+        } else if let Some(pattern) = self.others.pulled_by_nodes(image) {
             Verdict::ignore(pulled_by_nodes_alone(pattern))
         } else {
             Verdict::Cache
@@ -81,6 +81,10 @@ impl Settings for Rules {
 impl Filter for Rules {
     fn filter(&self, _: &Pod, container: &Container, image: &Image) -> Verdict {
         self.verdict(container, image)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.others.check()
     }
 }
 

@@ -7,121 +7,60 @@
 
 use cache_registry_policy_sdk::Image;
 
-/// A pattern that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pattern {
-    /// As it was written, in lower case.
-    text: String,
-    /// Where the host ends.
-    host: usize,
-    /// Where the path begins, or would.
-    path: usize,
-}
-
 /// No image has a longer name.
 const LONGEST: usize = 255;
 
-/// An image, taken apart once for all patterns.
-#[derive(Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    host: &'a str,
-    /// With its colon; empty where there is none.
-    port: &'a str,
-    repository: &'a str,
+/// Whether it is a pattern.
+pub(crate) fn is_pattern(text: &str) -> bool {
+    let (host, port, path) = parts(text);
+    let is_of_a_label = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'*');
+    let is_of_a_path = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/');
+    let is_a_port = |number: &str| (1..=5).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    text.len() <= LONGEST
+        && host.split('.').all(|label| !label.is_empty() && label.bytes().all(is_of_a_label))
+        && (port.is_empty() || port.strip_prefix(':').is_some_and(is_a_port))
+        && path.bytes().all(is_of_a_path)
 }
 
-impl<'a> From<&'a Image> for Asked<'a> {
-    fn from(image: &'a Image) -> Self {
-        let (host, port) = image.registry.split_at(image.registry.rfind(':').unwrap_or(image.registry.len()));
-        Self { host, port, repository: &image.repository }
-    }
-}
-
-impl Pattern {
-    /// Reads it; the case of letters does not matter. `None` where it is none.
-    ///
-    /// In one pass, as this is done for every request in a guest.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        if text.len() > LONGEST {
-            return None;
-        }
-        let bytes = text.as_bytes();
-        let run = |from: usize, is_part: fn(u8) -> bool| {
-            bytes[from..].iter().position(|byte| !is_part(*byte)).map_or(bytes.len(), |length| from + length)
-        };
-        let (mut host, mut begin) = (0, 0);
-        loop {
-            host = run(host, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'*'));
-            if host == begin {
-                return None;
-            }
-            if bytes.get(host) != Some(&b'.') {
-                break;
-            }
-            host += 1;
-            begin = host;
-        }
-        let mut path = host;
-        if bytes.get(host) == Some(&b':') {
-            path = run(host + 1, |byte| byte.is_ascii_digit());
-            if !(1..=5).contains(&(path - host - 1)) {
-                return None;
-            }
-        }
-        if bytes.get(path) == Some(&b'/') {
-            path += 1;
-        } else if path != bytes.len() {
-            return None;
-        }
-        let end = run(path, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/'));
-        (end == bytes.len()).then(|| Self { text: text.to_ascii_lowercase(), host, path })
-    }
-
-    /// True where it means the image.
-    pub(crate) fn means(&self, asked: Asked<'_>) -> bool {
-        let (host, rest) = self.text.split_at(self.host);
-        let (port, path) = rest.split_at(self.path - self.host);
-        host_matches(host, asked.host) && port.trim_end_matches('/') == asked.port && asked.repository.starts_with(path)
-    }
-
-    /// As it was written, in lower case.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-/// Label for label: as many, and each fits. From the end, where hosts differ.
-fn host_matches(pattern: &str, host: &str) -> bool {
-    let (mut patterns, mut labels) = (pattern.rsplit('.'), host.rsplit('.'));
-    loop {
-        match (patterns.next(), labels.next()) {
-            (None, None) => return true,
-            (Some(pattern), Some(label)) if label_matches(pattern, label) => {}
-            _ => return false,
-        }
-    }
-}
-
-/// A star takes as little as it can, and where the rest does not fit then, a byte more. (What splits at a text instead
-/// would be a third of the component.)
-fn label_matches(pattern: &str, label: &str) -> bool {
-    let (mut pattern, mut label) = (pattern.as_bytes(), label.as_bytes());
+/// True where the pattern means the image. The case of its letters does not matter.
+///
+/// In one pass, and without taking it apart before: a guest has all of its patterns for one request, and most are told by
+/// a byte or two. A star takes as little as it can, and where the rest does not fit then, a byte more of its label.
+pub(crate) fn means(pattern: &str, image: &Image) -> bool {
+    let (mut pattern, mut registry) = (pattern.as_bytes(), image.registry.as_bytes());
     let mut last_star: Option<(&[u8], &[u8])> = None;
     loop {
-        match (pattern, label, last_star) {
+        match (pattern, registry, last_star) {
             ([b'*', behind @ ..], _, _) => {
                 pattern = behind;
-                last_star = Some((behind, label));
+                last_star = Some((behind, registry));
             }
-            ([expected, behind @ ..], [byte, rest @ ..], _) if expected == byte => (pattern, label) = (behind, rest),
+            ([expected, behind @ ..], [byte, rest @ ..], _) if expected.eq_ignore_ascii_case(byte) => {
+                (pattern, registry) = (behind, rest);
+                if *byte == b'.' {
+                    last_star = None;
+                }
+            }
+            ([b'/', path @ ..], [], _) => return begins_with(&image.repository, path),
             ([], [], _) => return true,
-            (_, _, Some((behind, [_, rest @ ..]))) => {
-                (pattern, label) = (behind, rest);
+            (_, _, Some((behind, [byte, rest @ ..]))) if !matches!(byte, b'.' | b':') => {
+                (pattern, registry) = (behind, rest);
                 last_star = Some((behind, rest));
             }
             _ => return false,
         }
     }
+}
+
+fn begins_with(repository: &str, path: &[u8]) -> bool {
+    repository.as_bytes().get(..path.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(path))
+}
+
+/// The host, the port with its colon, and the beginning of a path, where there are any.
+fn parts(pattern: &str) -> (&str, &str, &str) {
+    let (host_and_port, path) = pattern.split_once('/').unwrap_or((pattern, ""));
+    let (host, port) = host_and_port.split_at(host_and_port.find(':').unwrap_or(host_and_port.len()));
+    (host, port, path)
 }
 
 #[cfg(test)]
@@ -132,7 +71,13 @@ mod tests {
     use rstest::rstest;
 
     fn means(pattern: &str, image: &str) -> bool {
-        Pattern::read(pattern).unwrap().means((&testing::image(&format!("{image}:1"))).into())
+        assert!(is_pattern(pattern), "{pattern}");
+        super::means(pattern, &testing::image(&format!("{image}:1")))
+    }
+
+    fn means_host(pattern: &str, host: &str) -> bool {
+        let repository = "app".to_owned();
+        super::means(pattern, &Image { registry: host.to_owned(), repository, tag: None, digest: None })
     }
 
     #[rstest]
@@ -169,6 +114,11 @@ mod tests {
     #[case("docker.io/team", "docker.io/team/app", true)]
     #[case("*", "localhost:5000/app", false)]
     #[case("*:5000", "localhost:5000/app", true)]
+    #[case("*:5000", "localhost:5001/app", false)]
+    #[case("*:5000", "localhost:55000/app", false)]
+    #[case("*a.b", "aa.b/app", true)]
+    #[case("*/mine", "localhost/mine/app", true)]
+    #[case("*/mine", "localhost/other/mine", false)]
     #[case("*.*", "docker.io/library/nginx", true)]
     fn a_pattern_means_what_it_means_to_a_kubelet(#[case] pattern: &str, #[case] image: &str, #[case] meant: bool) {
         assert_eq!(means(pattern, image), meant, "{pattern} {image}");
@@ -181,7 +131,7 @@ mod tests {
     fn an_address_in_brackets_has_no_pattern(#[case] registry: &str) {
         let image = Image { registry: registry.to_owned(), ..testing::image("reg.example/app:1") };
         for pattern in ["gcr.io", "*.*", "reg.example:5000", "*.example"] {
-            assert!(!Pattern::read(pattern).unwrap().means((&image).into()), "{pattern}");
+            assert!(!super::means(pattern, &image), "{pattern}");
         }
     }
 
@@ -206,17 +156,17 @@ mod tests {
     #[case("a:1:2")]
     #[case("a:1.b")]
     #[case(&"a".repeat(256))]
-    fn what_is_no_pattern_is_not_read(#[case] text: &str) {
-        assert_eq!(Pattern::read(text), None);
+    fn what_is_no_pattern_is_told(#[case] text: &str) {
+        assert!(!is_pattern(text));
     }
 
     /// Each takes its length times the label's at most, however many stars there are.
     #[test]
     fn many_stars_take_no_time() {
         let (stars, label) = ("*a".repeat(125), "a".repeat(2_000));
-        assert!(label_matches(&stars, &label));
-        assert!(!label_matches(&format!("{stars}b"), &label));
-        assert!(!label_matches(&"a*".repeat(125), &"a".repeat(124)));
+        assert!(means_host(&stars, &label));
+        assert!(!means_host(&format!("{stars}b"), &label));
+        assert!(!means_host(&"a*".repeat(125), &"a".repeat(124)));
     }
 
     /// The same by trying every place, as one would define it.
@@ -233,24 +183,40 @@ mod tests {
         #[test]
         fn a_star_is_any_part_of_a_label(pattern in "[ab*]{0,8}", label in "[ab]{0,10}") {
             prop_assert_eq!(
-                label_matches(&pattern, &label),
+                means_host(&pattern, &label),
                 matches_by_definition(pattern.as_bytes(), label.as_bytes())
             );
         }
 
+        /// Label for label, as a kubelet does it: as many, and each fits.
+        #[test]
+        fn a_star_is_within_its_label(
+            pattern in "[ab*]{1,3}(\\.[ab*]{1,3}){0,2}(:[12]{1,2})?(/[ab]{0,2})?",
+            registry in "[ab]{1,3}(\\.[ab]{1,3}){0,2}(:[12]{1,2})?",
+            repository in "[ab]{1,3}",
+        ) {
+            let (host, port, path) = parts(&pattern);
+            let (asked_host, asked_port) = registry.split_at(registry.find(':').unwrap_or(registry.len()));
+            let (patterns, labels) = (host.split('.'), asked_host.split('.'));
+            let fits = patterns.clone().count() == labels.clone().count()
+                && patterns.zip(labels).all(|(one, label)| matches_by_definition(one.as_bytes(), label.as_bytes()));
+            let meant = fits && port == asked_port && repository.starts_with(path);
+            let image = Image { registry, repository, tag: None, digest: None };
+            prop_assert_eq!(super::means(&pattern, &image), meant);
+        }
+
         #[test]
         fn no_text_panics(pattern in ".{0,40}", registry in ".{0,40}", repository in ".{0,20}") {
-            if let Some(pattern) = Pattern::read(&pattern) {
-                pattern.means((&Image { registry, repository, tag: None, digest: None }).into());
-            }
+            is_pattern(&pattern);
+            super::means(&pattern, &Image { registry, repository, tag: None, digest: None });
         }
 
         #[test]
         fn a_host_means_itself_and_no_other(host in "[a-z0-9-]{1,8}(\\.[a-z0-9-]{1,8}){0,3}(:[0-9]{1,5})?", other in "[a-z0-9.:*-]{1,20}") {
             let image = |registry: &str| Image { registry: registry.to_owned(), ..testing::image("a.b/app:1") };
-            let pattern = Pattern::read(&host).unwrap();
-            prop_assert!(pattern.means((&image(&host)).into()));
-            prop_assert_eq!(pattern.means((&image(&other)).into()), host == other);
+            prop_assert!(is_pattern(&host));
+            prop_assert!(super::means(&host, &image(&host)));
+            prop_assert_eq!(super::means(&host, &image(&other)), host == other);
         }
     }
 }

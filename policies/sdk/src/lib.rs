@@ -33,6 +33,11 @@
 //! A panic fails the one call, and its message reaches the host's log and the pod's author. Nothing else that a policy
 //! does is heard outside of its sandbox, except through [`host`].
 //!
+//! # Memory
+//!
+//! On `wasm32-unknown-unknown` a policy has the allocator of this crate, which is quicker to begin with. One that brings
+//! another depends on this crate with `default-features = false`.
+//!
 //! # Tests
 //!
 //! On every target but WebAssembly the same code is plain Rust: the pod and the host have stand-ins, and [`testing`]
@@ -54,6 +59,8 @@
 //! assert!(matches!(policy.filter(&testing::pod("ci"), &container, &image), Verdict::Ignore(_)));
 //! ```
 
+#[cfg(all(target_family = "wasm", target_os = "unknown", feature = "allocator"))]
+mod allocator;
 mod export;
 #[doc(hidden)]
 pub mod glue;

@@ -13,7 +13,7 @@ pub(crate) fn build(folder: &Path) -> Result<PathBuf> {
         .args(["build", "--quiet", "--locked", "--package", "skip", "--lib", "--profile", "policy"])
         .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
         .arg(&target)
-        .env("RUSTFLAGS", "-C link-arg=-zstack-size=65536")
+        .env("RUSTFLAGS", "-C link-arg=-zstack-size=65536 -C link-arg=--initial-heap=65536")
         .current_dir(&workspace)
         .status()?;
     if !built.success() {

@@ -38,10 +38,11 @@ const MODULE: &str = "{{name_}}";
 const LONGEST_NAME: usize = 60;
 
 /// Names that a package cannot have: keywords of Rust, and crates that every policy depends on.
-const TAKEN: [&str; 14] = [
+const TAKEN: [&str; 15] = [
     "alloc",
     "core",
     "crate",
+    "dlmalloc",
     "proc-macro",
     "self",
     "serde",
