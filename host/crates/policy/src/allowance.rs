@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::UpdateDeadline;
 
@@ -10,8 +10,9 @@ use crate::pace::{Late, Pace, on_a_core};
 
 /// What one policy has of time for one request, over all of its instances. A handle.
 ///
-/// It is time on a core: what others have of the machine meanwhile is not held against a policy. It is charged at ticks,
-/// and at the end of what took longer than from one to the next.
+/// It is time on a core: what others have of the machine meanwhile is not held against a policy. To ask for that is a
+/// system call, and to ask the clock on the wall is none: so in place, what passes between two ticks is believed to be the
+/// policy's.
 #[derive(Clone)]
 pub(crate) struct Allowance {
     pace: Arc<Pace>,
@@ -20,14 +21,20 @@ pub(crate) struct Allowance {
 
 struct Account {
     left: Duration,
-    /// The thread of the last charge, and the time that it had had on a core.
-    charged: Option<(ThreadId, Duration)>,
+    /// When it was asked.
+    asked: Instant,
+    /// Up to where it is charged.
+    since: Instant,
+    /// The thread that was last looked at, then or before, and the time that it had had on a core by then.
+    seen: (ThreadId, Duration),
 }
 
 impl Allowance {
     /// For a decision at `pace`.
     pub(crate) fn of(limits: &Limits, pace: Arc<Pace>) -> Self {
-        Self { pace, account: Arc::new(Mutex::new(Account { left: limits.time, charged: None })) }
+        let now = Instant::now();
+        let account = Account { left: limits.time, asked: now, since: now, seen: pace.began() };
+        Self { pace, account: Arc::new(Mutex::new(account)) }
     }
 
     /// For a decision that has its thread to itself.
@@ -43,27 +50,38 @@ impl Allowance {
     /// The policy is to be asked something, as long as anybody waits for the decision: whether it has time left. What was
     /// done since it was asked before was done by others.
     pub(crate) async fn begin(&self) -> Result<bool, Late> {
-        self.pace.is_in_time()?;
-        let on_a_core = self.pace.step_aside_if_slow().await;
+        let began = Instant::now();
+        self.pace.is_in_time(began)?;
+        let asked = if self.pace.step_aside_if_slow(began).await { Instant::now() } else { began };
         let mut account = self.account();
-        account.charged = Some((thread::current().id(), on_a_core));
+        (account.asked, account.since) = (asked, asked);
+        if !self.pace.is_in_place() {
+            account.seen = (thread::current().id(), on_a_core());
+        }
         Ok(account.is_left())
     }
 
-    /// The policy has answered, or trapped, after so long on the wall. There may have been no tick: none is within an
-    /// instruction, however long that takes.
-    pub(crate) fn end(&self, took: Duration) {
-        if took > TICK {
-            self.account().charge(thread::current().id(), on_a_core());
+    /// The policy has answered, or trapped: returns how long that took on the wall.
+    ///
+    /// There may have been no tick for long: none is within an instruction, however long that takes.
+    pub(crate) fn end(&self) -> Duration {
+        let mut account = self.account();
+        let now = Instant::now();
+        let rest = now.saturating_duration_since(account.since);
+        if rest > TICK || !self.pace.is_in_place() {
+            account.charge(thread::current().id(), on_a_core(), now);
+        } else {
+            account.left = account.left.saturating_sub(rest);
         }
+        now.saturating_duration_since(account.asked)
     }
 
     /// It runs while the clock ticks: it may go on, go on elsewhere, or has had enough.
     pub(crate) fn tick(&self) -> Result<UpdateDeadline, Late> {
         let mut account = self.account();
-        let on_a_core = on_a_core();
-        account.charge(thread::current().id(), on_a_core);
-        self.pace.is_in_time()?;
+        let (on_a_core, now) = (on_a_core(), Instant::now());
+        account.charge(thread::current().id(), on_a_core, now);
+        self.pace.is_in_time(now)?;
         Ok(match account.is_left() {
             false => UpdateDeadline::Interrupt,
             true if self.pace.is_in_place_still(on_a_core) => UpdateDeadline::Continue(1),
@@ -82,13 +100,13 @@ impl Account {
         !self.left.is_zero()
     }
 
-    fn charge(&mut self, thread: ThreadId, on_a_core: Duration) {
-        let spent = match self.charged {
-            Some((before, had)) if before == thread => on_a_core.saturating_sub(had),
-            _ => TICK,
-        };
+    /// What it had since it was last looked at: no more than the thread had on a core, and than has passed.
+    fn charge(&mut self, thread: ThreadId, on_a_core: Duration, now: Instant) {
+        let (before, had) = self.seen;
+        let had = if before == thread { on_a_core.saturating_sub(had) } else { TICK };
+        let spent = had.min(now.saturating_duration_since(self.since));
         self.left = self.left.saturating_sub(spent);
-        self.charged = Some((thread, on_a_core));
+        (self.since, self.seen) = (now, (thread, on_a_core));
     }
 }
 
@@ -99,46 +117,69 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn account() -> Account {
-        Account { left: 10 * MS, charged: None }
+    /// Asked now, by a thread that had had 100 ms on a core.
+    fn account() -> (Account, ThreadId, Instant) {
+        let (here, now) = (thread::current().id(), Instant::now());
+        (Account { left: 10 * MS, asked: now, since: now, seen: (here, 100 * MS) }, here, now)
     }
 
     #[test]
     fn a_thread_that_does_not_get_to_run_is_not_charged() {
-        let (mut account, here) = (account(), thread::current().id());
-        for _ in 0..30 {
-            account.charge(here, 100 * MS);
+        let (mut account, here, now) = account();
+        for later in 1..30 {
+            account.charge(here, 100 * MS, now + later * MS);
         }
-        assert_eq!(account.left + TICK, 10 * MS);
-        account.charge(here, 109 * MS);
+        assert_eq!(account.left, 10 * MS);
+        account.charge(here, 109 * MS, now + 40 * MS);
         assert!(account.is_left());
-        account.charge(here, 110 * MS);
+        account.charge(here, 110 * MS, now + 50 * MS);
         assert!(!account.is_left());
     }
 
     #[test]
     fn another_threads_time_is_not_its() {
-        let mut account = account();
+        let (mut account, _, now) = account();
         let other = thread::spawn(|| thread::current().id()).join().unwrap();
-        account.charge(thread::current().id(), 100 * MS);
-        account.charge(other, 1000 * MS);
-        assert_eq!(account.left + 2 * TICK, 10 * MS);
+        account.charge(other, 1000 * MS, now + 5 * MS);
+        assert_eq!(account.left + TICK, 10 * MS);
     }
 
     #[test]
-    fn time_between_two_questions_is_not_its_and_that_of_a_long_one_is() {
+    fn what_the_thread_did_before_it_was_asked_is_not_its() {
+        let (mut account, here, now) = account();
+        account.charge(here, 200 * MS, now + 3 * MS);
+        assert_eq!(account.left, 7 * MS);
+    }
+
+    #[test]
+    fn time_between_two_questions_is_not_its_and_that_of_both_is() {
         let allowance = Allowance::unhurried(&Limits { time: Duration::from_secs(10), ..Limits::default() });
-        let begin = || to_its_end(allowance.begin()).unwrap();
-        begin();
-        while on_a_core() < allowance.account().charged.unwrap().1 + 2 * TICK {}
-        // A question of which the answer came at once, whatever there is behind it.
-        allowance.end(TICK);
-        assert_eq!(allowance.account().left, Duration::from_secs(10));
-        begin();
-        while on_a_core() < allowance.account().charged.unwrap().1 + 2 * TICK {}
-        allowance.end(2 * TICK);
+        let wait = |time| {
+            let began = Instant::now();
+            while began.elapsed() < time {}
+        };
+        let mut both = Duration::ZERO;
+        for long in [MS / 10, 3 * MS] {
+            wait(5 * MS);
+            to_its_end(allowance.begin()).unwrap();
+            wait(long);
+            both += allowance.end();
+        }
         let spent = Duration::from_secs(10).saturating_sub(allowance.account().left);
-        assert!(spent >= 2 * TICK && spent < MS * 100, "{spent:?}");
+        assert!(spent <= both && spent >= MS, "{spent:?} {both:?}");
+    }
+
+    #[test]
+    fn in_the_lane_nothing_is_its_that_the_thread_did_before_it_was_asked() {
+        let allowance = Allowance::unhurried(&Limits::default());
+        let had = on_a_core();
+        while on_a_core() < had + 5 * MS {}
+        to_its_end(allowance.begin()).unwrap();
+        let mut account = allowance.account();
+        let (here, on_a_core) = account.seen;
+        let later = account.since + 20 * MS;
+        account.charge(here, on_a_core, later);
+        assert_eq!(account.left, Limits::default().time);
     }
 
     #[test]

@@ -7,15 +7,17 @@ wasmtime::component::bindgen!({
     path: "../../../wit",
     world: "deciding",
     exports: { default: async },
+    // What guests are asked about is lent, and not copied first.
+    ownership: Borrowing { duplicate_if_necessary: false },
     with: { "cache-registry:policy/types.pod": crate::host::Pod },
 });
 
 pub(crate) use cache_registry::policy::{host, types};
 pub(crate) use exports::cache_registry::policy::{check, filter, rewrite};
 
-impl From<&core::ContainerFacts> for types::Container {
-    fn from(container: &core::ContainerFacts) -> Self {
-        Self { name: container.name.clone(), kind: container.kind.into(), pull_policy: container.pull_policy.into() }
+impl<'a> From<&'a core::ContainerFacts> for types::Container<'a> {
+    fn from(container: &'a core::ContainerFacts) -> Self {
+        Self { name: &container.name, kind: container.kind.into(), pull_policy: container.pull_policy.into() }
     }
 }
 
@@ -39,13 +41,9 @@ impl From<core::PullPolicy> for types::PullPolicy {
     }
 }
 
-impl From<&core::Reference> for types::Image {
-    fn from(reference: &core::Reference) -> Self {
-        Self {
-            registry: reference.registry().to_owned(),
-            repository: reference.repository().to_owned(),
-            tag: reference.tag().map(ToOwned::to_owned),
-            digest: reference.digest().map(ToString::to_string),
-        }
+impl<'a> types::Image<'a> {
+    /// An image whose digest is this text.
+    pub(crate) fn of(reference: &'a core::Reference, digest: Option<&'a str>) -> Self {
+        Self { registry: reference.registry(), repository: reference.repository(), tag: reference.tag(), digest }
     }
 }

@@ -18,9 +18,9 @@ use crate::wasi;
 /// How much policies may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// What one policy has on a core for one request, over all of its containers. It is looked at four times in a
-    /// millisecond. What others have of the cores meanwhile does not count, until the whole decision has taken three
-    /// seconds, or four times this.
+    /// What one policy has on a core for one request, over all of its containers. It is looked at once in a millisecond,
+    /// and more often while policies are not quick. What others have of the cores meanwhile does not count, until the
+    /// whole decision has taken three seconds, or four times this.
     pub time: Duration,
     /// Bytes of memory that one policy has for one request.
     pub memory: usize,

@@ -42,6 +42,10 @@ impl Host {
         Self { memory, engine, policy, pod, log, wasi: None }
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     pub(crate) fn wasi(&mut self) -> &mut Wasi {
         self.wasi.get_or_insert_with(|| Box::new(Wasi::new(self.log.clone())))
     }

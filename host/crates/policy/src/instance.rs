@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use cache_registry_core::{ContainerFacts, PodFacts};
-use wasmtime::Store;
 use wasmtime::component;
+use wasmtime::{Store, UpdateDeadline};
 
 use crate::allowance::Allowance;
-use crate::bindings::types::{Rewritten, Verdict};
+use crate::bindings::types::{Image, Rewritten, Verdict};
 use crate::bindings::{check, filter, rewrite};
 use crate::clock::Running;
 use crate::engine::Engine;
@@ -47,7 +47,13 @@ impl Instance {
         store.limiter_async(|host| &mut host.memory);
         store.set_hostcall_fuel(PASSED);
         store.set_max_component_handles(HANDLES);
-        store.epoch_deadline_callback(move |_| Ok(allowance.tick()?));
+        store.epoch_deadline_callback(move |store| {
+            let next = allowance.tick()?;
+            if matches!(next, UpdateDeadline::Yield(_)) && allowance.pace().is_in_place() {
+                store.data().engine().clock().quicken();
+            }
+            Ok(next)
+        });
         store.set_epoch_deadline(1);
         let handle = policy.component.linked().instantiate_async(&mut store).await?;
         Ok(Self { store, handle, filter: None, rewrite: None, _running: running })
@@ -88,7 +94,9 @@ impl Instance {
             Some(guest) => guest,
             none => none.insert(export.load(&mut self.store, &self.handle)?),
         };
-        guest.call_filter(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into()).await
+        let digest = container.image.digest().map(ToString::to_string);
+        let image = Image::of(&container.image, digest.as_deref());
+        guest.call_filter(&mut self.store, Pod::handle(), container.into(), image).await
     }
 
     /// Asks under which reference nodes pull a container's image.
@@ -101,7 +109,9 @@ impl Instance {
             Some(guest) => guest,
             none => none.insert(export.load(&mut self.store, &self.handle)?),
         };
-        guest.call_rewrite(&mut self.store, Pod::handle(), &container.into(), &(&container.image).into()).await
+        let digest = container.image.digest().map(ToString::to_string);
+        let image = Image::of(&container.image, digest.as_deref());
+        guest.call_rewrite(&mut self.store, Pod::handle(), container.into(), image).await
     }
 }
 
@@ -117,27 +127,39 @@ mod tests {
     use crate::engine::{HostFacts, Limits};
     use crate::pace::Pace;
 
-    /// It may stop at ticks as well. Then it goes on when it is polled.
-    #[test]
-    fn a_guest_that_takes_megabytes_goes_on_when_it_is_in_place_no_more() {
-        let limits = Limits::default();
-        let engine = Engine::new(&limits, HostFacts::default()).unwrap();
-        let taking = guests::filter("(drop (memory.grow (i32.const 40)))");
-        let policy = engine.load("guest", &engine.compile(&taking).unwrap(), "").unwrap();
-        let export = policy.component.asked().filter.as_ref().unwrap();
+    fn engine() -> Engine {
+        Engine::new(&Limits::default(), HostFacts::default()).unwrap()
+    }
+
+    /// Asks the filter of a guest whose function has this body.
+    async fn ask(engine: &Engine, body: &str, pace: &Arc<Pace>) -> wasmtime::Result<Verdict> {
+        let policy = engine.load("guest", &engine.compile(&guests::filter(body)).unwrap(), "").unwrap();
         let container = ContainerFacts {
             name: "web".to_owned(),
             kind: ContainerKind::Regular,
             pull_policy: PullPolicy::Always,
             image: "a:1".parse().unwrap(),
         };
-        let pace = Pace::in_place(&limits);
-        let allowance = Allowance::of(&limits, pace.clone());
+        let allowance = Allowance::of(engine.limits(), pace.clone());
         let log = Arc::new(Log::of(policy.identity.clone()));
-        let mut answer = pin!(async {
-            let mut instance = Instance::new(&engine, &policy, Arc::default(), log, allowance).await?;
-            instance.filter(export, &container).await
-        });
+        let mut instance = Instance::new(engine, &policy, Arc::default(), log, allowance).await?;
+        instance.filter(policy.component.asked().filter.as_ref().unwrap(), &container).await
+    }
+
+    #[test]
+    fn a_guest_that_is_not_quick_in_place_makes_the_clock_tick_fast() {
+        let (engine, pace) = (engine(), Pace::in_place(&Limits::default()));
+        assert!(!engine.clock().is_fast());
+        let mut answer = pin!(ask(&engine, "(loop $forever (br $forever))", &pace));
+        assert!(answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(engine.clock().is_fast());
+    }
+
+    /// It may stop at ticks as well. Then it goes on when it is polled.
+    #[test]
+    fn a_guest_that_takes_megabytes_goes_on_when_it_is_in_place_no_more() {
+        let (engine, pace) = (engine(), Pace::in_place(&Limits::default()));
+        let mut answer = pin!(ask(&engine, "(drop (memory.grow (i32.const 40)))", &pace));
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..1000 {
             assert!(answer.as_mut().poll(&mut context).is_pending());

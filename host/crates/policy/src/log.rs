@@ -90,6 +90,13 @@ impl Log {
         }
     }
 
+    /// Nothing is printed any more: says the lines that were begun.
+    pub(crate) fn end(&self) {
+        let mut state = self.state();
+        state.end(&self.policy.name, 0, Level::Info);
+        state.end(&self.policy.name, 1, Level::Warn);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,8 +152,6 @@ impl State {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        state.end(&self.policy.name, 0, Level::Info);
-        state.end(&self.policy.name, 1, Level::Warn);
+        self.end();
     }
 }

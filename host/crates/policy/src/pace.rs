@@ -2,19 +2,19 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::clock::TICK;
 use crate::engine::Limits;
 
 /// Where a decision is made, and for how long.
 #[derive(Debug)]
 pub(crate) struct Pace {
     in_place: AtomicBool,
-    /// What the thread that it is made on in place had had on a core.
-    began: Duration,
+    /// The thread that it is made on in place, and what that had had on a core.
+    began: (ThreadId, Duration),
     asked: Instant,
     longest: Duration,
 }
@@ -25,7 +25,10 @@ pub(crate) struct Pace {
 pub(crate) struct Late(pub(crate) Duration);
 
 /// How long the thread that serves a request is on it, and until the next tick.
-const PATIENCE: Duration = Duration::from_micros(200);
+const PATIENCE: Duration = Duration::from_micros(150);
+
+/// The same where no tick was, as many questions were short.
+const BETWEEN_QUESTIONS: Duration = Duration::from_micros(450);
 
 /// The API server waits for five seconds, where the chart is not told otherwise.
 const LONGEST: Duration = Duration::from_secs(3);
@@ -46,30 +49,41 @@ impl Pace {
         self.in_place.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the thread that it is made on in place, and which has had so much on a core, may go on with it.
-    pub(crate) fn is_in_place_still(&self, on_a_core: Duration) -> bool {
-        self.in_place.load(Ordering::Relaxed) && on_a_core.saturating_sub(self.began) <= PATIENCE
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.in_place.load(Ordering::Relaxed)
     }
 
-    /// Where the thread that it is made on in place should have something else to do by now, waits as below. What comes
-    /// next may take a moment without a tick. Returns what the thread that it goes on on has had on a core.
-    pub(crate) async fn step_aside_if_slow(&self) -> Duration {
-        let had = on_a_core();
-        if self.in_place.load(Ordering::Relaxed) && had.saturating_sub(self.began) > PATIENCE + TICK {
+    /// The thread that it is made on in place, and what that had had on a core by then.
+    pub(crate) fn began(&self) -> (ThreadId, Duration) {
+        self.began
+    }
+
+    /// Whether the thread that it is made on in place, and which has had so much on a core, may go on with it.
+    pub(crate) fn is_in_place_still(&self, on_a_core: Duration) -> bool {
+        self.is_in_place() && on_a_core.saturating_sub(self.began.1) <= PATIENCE
+    }
+
+    /// Where the thread that it is made on in place should have something else to do `now`, waits as below, and says so.
+    /// What comes next may take a moment without a tick.
+    pub(crate) async fn step_aside_if_slow(&self, now: Instant) -> bool {
+        // Nobody has more on a core than has passed. To know that is no system call.
+        let is_slow = self.is_in_place()
+            && now.saturating_duration_since(self.asked) > BETWEEN_QUESTIONS
+            && on_a_core().saturating_sub(self.began.1) > BETWEEN_QUESTIONS;
+        if is_slow {
             self.step_aside().await;
-            return on_a_core();
         }
-        had
+        is_slow
     }
 
     /// Waits until it is not made in place.
     pub(crate) async fn step_aside(&self) {
-        poll_fn(|_| if self.in_place.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }).await;
+        poll_fn(|_| if self.is_in_place() { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
-    /// Whether anybody waits for it still.
-    pub(crate) fn is_in_time(&self) -> Result<(), Late> {
-        if self.asked.elapsed() < self.longest { Ok(()) } else { Err(Late(self.longest)) }
+    /// Whether anybody waits for it still, `now`.
+    pub(crate) fn is_in_time(&self, now: Instant) -> Result<(), Late> {
+        if now.saturating_duration_since(self.asked) < self.longest { Ok(()) } else { Err(Late(self.longest)) }
     }
 
     /// How long it may take.
@@ -79,7 +93,8 @@ impl Pace {
 
     fn new(limits: &Limits, in_place: bool) -> Self {
         let longest = LONGEST.max(limits.time.saturating_mul(4));
-        Self { in_place: AtomicBool::new(in_place), began: on_a_core(), asked: Instant::now(), longest }
+        let began = (thread::current().id(), on_a_core());
+        Self { in_place: AtomicBool::new(in_place), began, asked: Instant::now(), longest }
     }
 }
 
@@ -104,9 +119,9 @@ mod tests {
     fn what_is_on_a_core_for_long_is_in_place_no_more() {
         let limits = Limits::default();
         let (in_place, unhurried) = (Pace::in_place(&limits), Pace::unhurried(&limits));
-        let (short, long) = (in_place.began + PATIENCE, in_place.began + 2 * PATIENCE);
+        let (short, long) = (in_place.began.1 + PATIENCE, in_place.began.1 + 2 * PATIENCE);
         assert!(in_place.is_in_place_still(short) && !in_place.is_in_place_still(long));
-        assert!(!unhurried.is_in_place_still(unhurried.began));
+        assert!(!unhurried.is_in_place_still(unhurried.began.1));
         in_place.slow_down();
         assert!(!in_place.is_in_place_still(short));
     }
@@ -116,7 +131,7 @@ mod tests {
         let of = |time| Pace::in_place(&Limits { time, ..Limits::default() }).longest();
         assert_eq!(of(Duration::from_millis(50)), LONGEST);
         assert_eq!(of(Duration::from_secs(2)), Duration::from_secs(8));
-        assert_eq!(Pace::in_place(&Limits::default()).is_in_time(), Ok(()));
-        assert_eq!(Pace::over().is_in_time(), Err(Late(Duration::ZERO)));
+        assert_eq!(Pace::in_place(&Limits::default()).is_in_time(Instant::now()), Ok(()));
+        assert_eq!(Pace::over().is_in_time(Instant::now()), Err(Late(Duration::ZERO)));
     }
 }

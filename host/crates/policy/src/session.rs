@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use cache_registry_core::{ContainerFacts, PodFacts, Reference, TRACES};
 use tracing::field::Empty;
@@ -26,6 +26,7 @@ pub(crate) struct Session<'r> {
     seat: &'r Seat,
     pod: &'r Arc<PodFacts>,
     instance: Option<Instance>,
+    pace: &'r Pace,
     allowance: Allowance,
     took: Duration,
     log: Arc<Log>,
@@ -47,7 +48,7 @@ impl<'r> Session<'r> {
         observer: &'r Observer,
         seat: &'r Seat,
         pod: &'r Arc<PodFacts>,
-        pace: &Arc<Pace>,
+        pace: &'r Arc<Pace>,
     ) -> Self {
         Self {
             engine,
@@ -55,6 +56,7 @@ impl<'r> Session<'r> {
             seat,
             pod,
             instance: None,
+            pace,
             allowance: Allowance::of(engine.limits(), pace.clone()),
             took: Duration::ZERO,
             log: Arc::new(Log::of(seat.member.policy.identity.clone())),
@@ -124,6 +126,12 @@ impl<'r> Session<'r> {
         rewritten.map(|rewritten| self.usable(&rewritten)).transpose()
     }
 
+    /// It is asked nothing any more. To take an instance apart takes as long as to start it: one that may be wiped later,
+    /// for which nobody has to wait, is returned. In the slow lane instances are large, and nobody is kept waiting.
+    pub(crate) fn end(mut self) -> Option<Instance> {
+        if self.pace.is_in_place() { self.instance.take() } else { None }
+    }
+
     async fn call<T>(
         &mut self,
         question: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<T>,
@@ -137,7 +145,6 @@ impl<'r> Session<'r> {
             self.span = tracing::info_span!(target: TRACES, "policy", policy, cache_registry.failure = Empty);
         }
         let span = self.span.clone();
-        let began = Instant::now();
         self.log.call();
         let asking = async {
             match self.ready().await {
@@ -146,9 +153,7 @@ impl<'r> Session<'r> {
             }
         };
         let answer = asking.instrument(span).await;
-        let took = began.elapsed();
-        self.allowance.end(took);
-        self.took += took;
+        self.took += self.allowance.end();
         answer.map_err(|error| {
             tracing::debug!(policy = self.seat.member.policy.name(), ?error, "call failed");
             self.instance = None;
@@ -187,6 +192,7 @@ impl<'r> Session<'r> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
+        self.log.end();
         // A policy that was not asked has not done well either.
         if self.took.is_zero() {
             return;

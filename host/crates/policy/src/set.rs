@@ -9,6 +9,7 @@ use crate::bindings::types;
 use crate::built_in::{self, ReleaseSettings};
 use crate::engine::Engine;
 use crate::failure::{Failure, one_line};
+use crate::instance::Instance;
 use crate::lane::Undecided;
 use crate::load::{LoadError, Policy};
 use crate::metrics::Meters;
@@ -112,8 +113,15 @@ impl PolicySet {
         let judging = {
             let pace = pace.clone();
             async move {
-                let _turn = turn;
-                set.judge(&pod, &containers, &pace).await
+                let (verdicts, used) = set.judge(&pod, &containers, &pace).await;
+                let wipe = || drop((used, turn));
+                // Once the request is answered, its thread comes to what was spawned last.
+                if pace.is_in_place() {
+                    drop(tokio::spawn(async { wipe() }));
+                } else {
+                    wipe();
+                }
+                verdicts
             }
         };
         let decided = engine.lane().take(&pace, judging.in_current_span()).await;
@@ -172,11 +180,17 @@ enum Stage {
 }
 
 impl Inner {
-    /// Asks policy after policy about container after container: a policy's instance serves all of them.
-    async fn judge(&self, pod: &Arc<PodFacts>, containers: &[ContainerFacts], pace: &Arc<Pace>) -> Vec<Verdict> {
+    /// Asks policy after policy about container after container: a policy's instance serves all of them. Those that may be
+    /// wiped later are left over.
+    async fn judge(
+        &self,
+        pod: &Arc<PodFacts>,
+        containers: &[ContainerFacts],
+        pace: &Arc<Pace>,
+    ) -> (Vec<Verdict>, Vec<Instance>) {
         let mut all: Vec<_> = containers.iter().map(|_| Progress::new()).collect();
         // Those that both filter and rewrite keep their instance in between.
-        let mut kept = Vec::new();
+        let (mut kept, mut used) = (Vec::new(), Vec::new());
         for seat in &self.seats {
             let policy = &seat.member.policy;
             let mut session = Session::new(&self.engine, &self.observer, seat, pod, pace);
@@ -191,7 +205,10 @@ impl Inner {
                     }
                 }
             }
-            kept.extend(policy.component.asked().rewrite.as_ref().map(|export| (policy, export, session)));
+            match &policy.component.asked().rewrite {
+                Some(export) => kept.push((policy, export, session)),
+                None => used.extend(session.end()),
+            }
         }
         for (policy, export, mut session) in kept {
             let cached = all.iter_mut().zip(containers).filter(|(progress, _)| matches!(progress.stage, Stage::Cached));
@@ -204,8 +221,9 @@ impl Inner {
                     Err(failure) => progress.failed(&mut session, container, &failure),
                 }
             }
+            used.extend(session.end());
         }
-        all.into_iter().map(Progress::verdict).collect()
+        (all.into_iter().map(Progress::verdict).collect(), used)
     }
 }
 

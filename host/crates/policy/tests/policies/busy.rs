@@ -64,11 +64,11 @@ async fn a_guest_does_not_hold_up_the_thread_that_asks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_waits_too_long_for_its_turn_is_left_alone() {
-    let limits = Limits { concurrency: 1, time: Duration::from_millis(500), wait: Duration::from_millis(50), ..LIMITS };
+    let limits = Limits { concurrency: 1, time: Duration::from_millis(200), wait: Duration::from_millis(50), ..LIMITS };
     let engine = engine_with(&limits);
     let looping = set_of(&engine, vec![policy(&engine, "guest", &guest::filter(LOOP))]);
     let both = tokio::join!(decide(&looping, &["a:1"]), decide(&looping, &["b:1", "c:1"]));
-    assert_eq!(both.0, [failed("policy guest took longer than 500ms")]);
+    assert_eq!(both.0, [failed("policy guest took longer than 200ms")]);
     let words = "no policy could be asked within 50ms, there are too many requests";
     for verdict in &both.1 {
         assert_eq!(verdict.decision, Decision::LeftAlone { reason: words.to_owned() });

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use cache_registry_policy::LoadError;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::guest::{self};
+use crate::guest;
 use crate::{decide, engine, load, set_with};
 
 #[derive(Clone, Default)]
@@ -37,7 +37,15 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// What is logged while a policy with `body` in its `check` is loaded, which happens on this thread.
+/// What is logged by work that is done on this thread.
+pub(crate) fn logged_while<T>(work: impl FnOnce() -> T) -> (String, T) {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
+    let done = tracing::subscriber::with_default(subscriber, work);
+    (lines.text(), done)
+}
+
+/// What is logged while a policy with `body` in its `check` is loaded.
 fn logged(body: &str) -> (String, Result<(), LoadError>) {
     let check =
         format!(r#"(func (export "cache-registry:policy/check@0.1.0#check") (result i32) {body} (i32.const 64))"#);
@@ -47,10 +55,8 @@ fn logged(body: &str) -> (String, Result<(), LoadError>) {
     );
     let text = r#"(data (i32.const 1024) "first\0asecond")"#;
     let wasm = guest::component(&["check", "filter"], &format!("{text} {check} {filter}"));
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
-    let loaded = tracing::subscriber::with_default(subscriber, || load(&engine(), "guest", &wasm, ""));
-    (lines.text(), loaded.map(drop))
+    let (log, loaded) = logged_while(|| load(&engine(), "guest", &wasm, ""));
+    (log, loaded.map(drop))
 }
 
 #[test]
@@ -84,13 +90,11 @@ fn a_line_that_is_too_long_is_cut() {
 /// What is logged while a policy with `body` in its filter is asked about `count` containers.
 fn logged_for(count: usize, body: &str) -> String {
     let set = set_with(&guest::filter(&format!("{body} unreachable")));
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let images = vec!["a:1"; count];
-    let verdicts = tracing::subscriber::with_default(subscriber, || runtime.block_on(decide(&set, &images)));
+    let (log, verdicts) = logged_while(|| runtime.block_on(decide(&set, &images)));
     assert_eq!(verdicts.iter().filter(|verdict| verdict.warnings.len() == 1).count(), count);
-    lines.text()
+    log
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 
 use crate::guest;
+use crate::log::logged_while;
 use crate::{cached, decide, engine, failed, policy, set_of, set_with};
 
 /// What is used of WASI here, as it is in its own texts.
@@ -234,6 +235,19 @@ async fn what_is_on_standard_error_is_the_reason_of_a_trap() {
     let body = format!("{} {} unreachable", print("stderr", 1024, 20), print("stderr", 1044, length - 20));
     let words = "policy guest panicked: thread 'main' panicked at src/lib.rs:7:5: boom";
     assert_eq!(decide(&set_with(&filter(&data, &body)), &["a:1"]).await, [failed(words)]);
+}
+
+/// By the answer, and not when its instance is wiped: nothing runs on this runtime any more by then.
+#[test]
+fn a_line_without_an_end_is_said_when_the_policy_has_answered() {
+    let set = set_with(&filter("(data (i32.const 1024) \"denied\")", &print("stdout", 1024, 6)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // The first takes long, and goes on in the slow lane.
+    for _ in 0..20 {
+        let (log, verdicts) = logged_while(|| runtime.block_on(decide(&set, &["a:1"])));
+        assert_eq!(verdicts, [cached("a:1")]);
+        assert!(log.contains(r#"policy="guest" said="denied""#), "{log}");
+    }
 }
 
 #[tokio::test]
