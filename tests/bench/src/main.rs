@@ -6,6 +6,7 @@
 
 mod admission;
 mod example;
+mod fill;
 mod hostile;
 mod load;
 mod machine;
@@ -30,6 +31,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::fill::Fill;
 use crate::proxying::Programs;
 use crate::report::{Section, render, write_between_markers, write_json};
 use crate::serve::Serve;
@@ -62,6 +64,9 @@ enum Command {
     /// One of the servers that are measured: the benchmark starts it itself
     #[command(hide = true)]
     Serve(Serve),
+    /// A neighbour of what is measured: the benchmark starts it itself
+    #[command(hide = true)]
+    Fill(Fill),
 }
 
 /// Many times what it takes: something hangs.
@@ -72,6 +77,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.command {
         Some(Command::Serve(serve)) => serve.run(),
+        Some(Command::Fill(fill)) => fill.run(),
         None => until_interrupted(args.tools, args.only),
     };
     match outcome {

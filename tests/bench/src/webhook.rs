@@ -37,13 +37,18 @@ impl Webhooks {
         Ok(Self { folder: folder.to_owned(), certificate, key, connector })
     }
 
-    /// One of this program's own servers.
+    /// A webhook, which this program has in itself.
     pub(crate) async fn start(&self, name: &'static str, arguments: &[&str]) -> Result<Part> {
+        let (certificate, key) = (self.certificate.to_string_lossy(), self.key.to_string_lossy());
+        let identity = ["--certificate", &certificate, "--key", &key];
+        self.start_part(name, &[&["serve"][..], arguments, &identity].concat()).await
+    }
+
+    /// What else this program has in itself that listens.
+    pub(crate) async fn start_part(&self, name: &'static str, arguments: &[&str]) -> Result<Part> {
         let address = free_address()?;
         let listen = address.to_string();
-        let (certificate, key) = (self.certificate.to_string_lossy(), self.key.to_string_lossy());
-        let rest = ["--listen", &listen, "--certificate", &certificate, "--key", &key];
-        let arguments = [&["serve"][..], arguments, &rest].concat();
+        let arguments = [arguments, &["--listen", &listen]].concat();
         Part::start(name, &std::env::current_exe()?, &arguments, address, &self.folder).await
     }
 
