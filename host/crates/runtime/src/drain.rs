@@ -10,7 +10,9 @@ use crate::Shutdown;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
     /// New connections are still taken for this long: clients learn from the endpoints that this replica is going,
-    /// and the endpoints learn it from `/ready`. Zero for a server that no Service stands in front of.
+    /// and the endpoints learn it from `/ready`. A connection whose handshake goes on when this ends is cut, and what its
+    /// client wanted to ask has failed; so it is more than a busy cluster takes to tell all nodes of the endpoints. Zero for
+    /// a server that no Service stands in front of.
     pub linger: Duration,
     /// Requests that are being answered have this long to end; then their connections are cut.
     pub grace: Duration,
@@ -18,7 +20,7 @@ pub struct Drain {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { linger: Duration::from_secs(3), grace: Duration::from_secs(20) }
+        Self { linger: Duration::from_secs(6), grace: Duration::from_secs(20) }
     }
 }
 
