@@ -26,7 +26,6 @@ pub(crate) struct Session<'r> {
     seat: &'r Seat,
     pod: &'r Arc<PodFacts>,
     instance: Option<Instance>,
-    pace: &'r Pace,
     allowance: Allowance,
     took: Duration,
     log: Arc<Log>,
@@ -48,7 +47,7 @@ impl<'r> Session<'r> {
         observer: &'r Observer,
         seat: &'r Seat,
         pod: &'r Arc<PodFacts>,
-        pace: &'r Arc<Pace>,
+        pace: &Arc<Pace>,
     ) -> Self {
         Self {
             engine,
@@ -56,7 +55,6 @@ impl<'r> Session<'r> {
             seat,
             pod,
             instance: None,
-            pace,
             allowance: Allowance::of(engine.limits(), pace.clone()),
             took: Duration::ZERO,
             log: Arc::new(Log::of(seat.member.policy.identity.clone())),
@@ -129,7 +127,7 @@ impl<'r> Session<'r> {
     /// It is asked nothing any more. To take an instance apart takes as long as to start it: one that may be wiped later,
     /// for which nobody has to wait, is returned. In the slow lane instances are large, and nobody is kept waiting.
     pub(crate) fn end(mut self) -> Option<Instance> {
-        if self.pace.is_in_place() { self.instance.take() } else { None }
+        if self.allowance.pace().is_in_place() { self.instance.take() } else { None }
     }
 
     async fn call<T>(

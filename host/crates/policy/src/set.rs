@@ -114,12 +114,10 @@ impl PolicySet {
             let pace = pace.clone();
             async move {
                 let (verdicts, used) = set.judge(&pod, &containers, &pace).await;
-                let wipe = || drop((used, turn));
+                let remains = (used, turn);
                 // Once the request is answered, its thread comes to what was spawned last.
                 if pace.is_in_place() {
-                    drop(tokio::spawn(async { wipe() }));
-                } else {
-                    wipe();
+                    drop(tokio::spawn(async { drop(remains) }));
                 }
                 verdicts
             }
